@@ -1,0 +1,282 @@
+"""The format between the halves: what the compiler wrote and the runtime reads. The only door between them.
+
+A bundle file is the line `netc-bundle 1 <sha256 of the rest>`, then zlib-compressed canonical JSON of one `Bundle`. The same
+input gives the same bytes. Reading is strict: an unknown field, a wrong type, a size over its limit or a wrong hash is a
+BundleError and nothing else happens. Devices are named by the policy's nic names; the runtime binds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from typing import Annotated
+
+import msgspec
+
+MAGIC = b"netc-bundle 1 "
+MAX_FILE = 256 << 20  # bytes
+MAX_PAYLOAD = 512 << 20  # bytes, decompressed
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.><:/-]{1,120}\Z")]
+DeviceName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:@-]{1,15}\Z")]  # IFNAMSIZ, no '/' or space
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+U32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+
+# skb->mark: the byte that netc reserves for itself, and what it says of a packet. The low four bits of the byte: the nic's index.
+MARK_MASK = 0xFF000000
+MARK_PENDING = 0x50000000  # handed on by an early stage: the next one judges it
+MARK_PASSED = 0x60000000  # passed for good: no later stage judges it again
+
+
+class BundleError(Exception):
+    """A file that is not a whole, well-formed bundle. The text names what is wrong with it."""
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of everything in a bundle: immutable, strict."""
+
+
+class Nic(Model):
+    """`index` is the nic's number in mark values. xdp: native, generic, offload, none."""
+
+    name: Name
+    device: DeviceName
+    index: Annotated[int, msgspec.Meta(ge=0, lt=16)]
+    xdp: str
+
+
+class Map(Model):
+    """A BPF map by its symbolic id (what `imm` of an ld_imm64 holds in `Code.code`).
+
+    scope: `generation` maps belong to this bundle; `persistent` ones (counters, buckets, dynamic sets) are kept over an apply while
+    type and sizes are equal, found again by `name`. kind names the kernel's BPF_MAP_TYPE_* in lower case. `entries` are
+    key+value pairs, concatenated; for an array of one big value, `entries` is key 0 and the whole value.
+    role tells the runtime what it has to fill in itself: see ROLES.
+    """
+
+    id: U32
+    name: Name
+    kind: str
+    key_size: U32
+    value_size: U32
+    max_entries: U32
+    flags: U32 = 0
+    scope: str = "generation"
+    role: str = ""
+    entries: bytes = b""
+    inner: str = ""
+
+
+ROLES = {
+    "": "nothing: `entries` is all",
+    "slots": "u32 per counter of the program, by `Counter.index`: its slot in the nic's counter map",
+    "counters": "persistent; per CPU (CPU_MAX) COUNTER_SLOTS pairs of u64 (packets, bytes)",
+    "clock": "u64 ns, one per array; 0: the kernel's clock",
+    "scratch": "per CPU (CPU_MAX) SCRATCH_SIZE bytes; the first u32 is the index of the counter that judged the last packet",
+    "devices": "devmap; key: nic index, value: the ifindex bound to it",
+    "cpus": "cpumap; key: CPU, value: queue size",
+    "sockets": "xskmap; sockets are put in by their owners",
+    "set": "dynamic set: hash, key 20 bytes (u32 family 4 or 6, address 16 bytes, IPv4 in the first 4), value u64 expiry ns (0: never)",
+    "ring": "keys of a dynamic set or of per-source buckets in order of insertion, for reclaiming",
+    "buckets": "u64 tick of theoretical arrival; one a limit, or one a key",
+    "samples": "BPF ring buffer of samples",
+    "config": "u32 words that the runtime fills: CONFIG_WORDS",
+}
+CPU_MAX = 256
+COUNTER_SLOTS = 4096  # for each CPU
+SCRATCH_SIZE = 256
+CONFIG_WORDS = ("ifb_ifindex",)
+
+
+class Code(Model):
+    """One BPF program. hook: xdp, tcx_ingress, tcx_egress, ifb_egress. `maps` are the symbolic ids that it refers to."""
+
+    name: Name
+    nic: Name
+    hook: str
+    code: bytes
+    maps: tuple[U32, ...]
+    frags: bool = True
+
+
+class Counter(Model):
+    """One counter of one stage. name: wan.in.ssh, wan.in.default, .control, .handed-on, .seen; wan.steer.x; wan.shape.out.x.
+
+    stage: xdp, ingress (nft netdev), conntrack (nft inet), egress, tc, steer. kind: rule, default, control, handed-on, seen, other,
+    class. index: its number in the program's slot table (xdp, steer, tc), else 0. verdict: pass, drop or "".
+    """
+
+    name: Name
+    stage: str
+    kind: str
+    index: U32
+    verdict: str
+    file: str
+    line: U32
+    text: str
+
+
+class Nft(Model):
+    """libnftables JSON commands of one nic for one table that netc owns (family inet or netdev).
+
+    `objects` is the table's whole content: every value is already a JSON object as libnftables-json(5) describes it; the string
+    "$dev:NAME" stands for the device bound to nic NAME.
+    """
+
+    family: str
+    table: Name
+    objects: tuple[msgspec.Raw, ...]
+    counters: tuple[Name, ...] = ()
+
+
+class Qdisc(Model):
+    """A qdisc to make: kind and options as pyroute2 and tc name them. handle "1:", parent "root" or "1:10"."""
+
+    kind: str
+    handle: str
+    parent: str
+    options: dict[str, int | str | None]
+
+
+class LeafQdisc(Model):
+    """The alternatives for one class's queue, best first; the runtime takes the first that the kernel has."""
+
+    parent: str
+    handle: str
+    choices: tuple[Qdisc, ...]
+    prefer: bool
+
+
+class TcClass(Model):
+    """An HTB class. rate, ceil in bit/s; burst, cburst, quantum in bytes; overhead in bytes."""
+
+    classid: str
+    parent: str
+    rate: Count
+    ceil: Count
+    burst: Count
+    cburst: Count
+    prio: U32
+    quantum: Count
+    overhead: int
+    counter: Name
+
+
+class Tree(Model):
+    """One direction's qdisc tree of a nic: `out` on the nic itself, `in` on an ifb device of netc's own."""
+
+    nic: Name
+    direction: str
+    root: Qdisc
+    classes: tuple[TcClass, ...]
+    leaves: tuple[LeafQdisc, ...]
+
+
+class Setting(Model):
+    """A typed NIC or host setting (ir.Setting): group, key and value as ethtool and sysctl spell them. nic "" is the host."""
+
+    nic: str
+    group: str
+    key: str
+    value: int | str | tuple[int | str, ...]
+    prefer: bool
+    file: str
+    line: U32
+    text: str
+
+
+class Placement(Model):
+    """What was put where and why: one line of the plan. `what` is a counter's or a setting's name."""
+
+    what: str
+    stage: str
+    reason: str
+    file: str = ""
+    line: U32 = 0
+
+
+class Assertion(Model):
+    counter: str
+    what: str
+    op: str
+    bound: float
+    of: str
+    text: str
+    file: str
+    line: U32
+
+
+class Expect(Model):
+    nic: Name
+    window: Count
+    otherwise: str
+    assertions: tuple[Assertion, ...]
+
+
+class DynamicSet(Model):
+    """What `given` in tests and set commands need to know of a dynamic set. map: the id of its map in this bundle."""
+
+    name: Name
+    nic: Name
+    map: U32
+    size: U32
+    timeout: Count
+
+
+class Bundle(Model):
+    """Everything that one policy becomes."""
+
+    policy: str
+    policy_sha256: str
+    netc: str
+    nics: tuple[Nic, ...]
+    maps: tuple[Map, ...]
+    programs: tuple[Code, ...]
+    counters: tuple[Counter, ...]
+    nft: tuple[Nft, ...]
+    trees: tuple[Tree, ...]
+    settings: tuple[Setting, ...]
+    placements: tuple[Placement, ...]
+    expects: tuple[Expect, ...]
+    sets: tuple[DynamicSet, ...]
+
+
+def encode(bundle: Bundle) -> bytes:
+    """The file's bytes; equal bundles give equal bytes."""
+    payload = zlib.compress(msgspec.json.encode(bundle, order="deterministic"), 6)
+    return MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
+
+
+def decode(data: bytes) -> Bundle:
+    """Read a bundle file's bytes. Raises BundleError."""
+    if len(data) > MAX_FILE:
+        raise BundleError(f"the file has {len(data)} bytes; a bundle has at most {MAX_FILE}")
+    head, newline, payload = data.partition(b"\n")
+    if not newline or not head.startswith(MAGIC):
+        raise BundleError("this is not a netc bundle of format 1 (make one with: netc compile POLICY -o FILE)")
+    if hashlib.sha256(payload).hexdigest().encode() != head[len(MAGIC) :]:
+        raise BundleError("the bundle's hash does not fit its content: it was cut or changed; compile or copy it again")
+    return _decode_json(_inflate(payload))
+
+
+def identity(data: bytes) -> str:
+    """The bundle's hash as its first line states it: 64 hexadecimal digits."""
+    return data[len(MAGIC) : len(MAGIC) + 64].decode("ascii", "replace")
+
+
+def _inflate(payload: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(payload, MAX_PAYLOAD)
+    except zlib.error as error:
+        raise BundleError(f"the bundle's content does not decompress: {error}") from None
+    if not inflater.eof or inflater.unused_data:
+        raise BundleError("the bundle's content is cut, or longer than a bundle may be")
+    return text
+
+
+def _decode_json(text: bytes) -> Bundle:
+    try:
+        return msgspec.json.decode(text, type=Bundle)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BundleError(f"the bundle's content is not as a bundle's has to be: {error}") from None

@@ -1,0 +1,38 @@
+"""Places in policy text. Every AST node, IR node and diagnostic says where it came from with a Span."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A region of one file; lines and columns count from 1, the end column is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+NOWHERE = Span("<netc>", 1, 1, 1, 1)
+"""The place of things that netc itself adds (built-in rules, defaults of the language)."""
+
+
+class Sources:
+    """The text of every file of one compilation, so that a diagnostic can draw the place it speaks of."""
+
+    def __init__(self) -> None:
+        self._text: dict[str, list[str]] = {}
+
+    def add(self, file: str, text: str) -> None:
+        self._text[file] = text.split("\n")
+
+    def line(self, file: str, number: int) -> str | None:
+        """Line `number` (from 1) of `file`, or None where there is none."""
+        lines = self._text.get(file, [])
+        return lines[number - 1] if 0 < number <= len(lines) else None

@@ -1,0 +1,35 @@
+"""Where netc works on this host: its directories, its bpffs, the devices that a policy's nics are bound to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A nic of the policy bound to a device of the network namespace that this process is in."""
+
+    nic: str
+    name: str
+    ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """state: directory of the journal, history and current bundle. bpffs: netc's own directory in a bpf file system (0700).
+
+    netns: "" for the host, else the lab's name; sysfs paths are reached through `runtime.sysfs`, never through /sys.
+    """
+
+    state: Path
+    bpffs: Path
+    devices: tuple[Device, ...] = ()
+    netns: str = ""
+
+    def device(self, nic: str) -> Device:
+        """The device bound to `nic`. Raises KeyError."""
+        for device in self.devices:
+            if device.nic == nic:
+                return device
+        raise KeyError(nic)
