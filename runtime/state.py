@@ -1,0 +1,163 @@
+"""What netc installed on this host, on disk: the state directory.
+
+    <state>/lock           flock(2) of whoever changes something (runtime.lock)
+    <state>/state.json     generation, what is installed, what was before (`Record`)
+    <state>/slots.json     {nic: {counter name: slot}}: a counter keeps its slot for ever, so that it survives an apply
+    <state>/journal.jsonl  the intents of an unfinished apply (runtime.journal)
+    <state>/bundles/<sha256>.bundle   every bundle that state.json names
+
+Every write is atomic (a new file, fsync, rename, fsync of the directory): a crash leaves the old content or the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from compiler import bundle as bundles
+from compiler.bundle import Bundle
+
+HISTORY = 10  # installed bundles that are kept for `netc rollback`
+Slots = dict[str, dict[str, int]]
+T = TypeVar("T")
+
+
+class StateError(Exception):
+    """The state directory cannot be used. The text says what is wrong and what to do."""
+
+
+class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One bundle on the devices it was bound to. `bindings`: nic → device name. `when`: Unix time in seconds."""
+
+    generation: int
+    bundle: str
+    policy: str
+    bindings: dict[str, str]
+    when: int
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole of state.json. `generation` only ever grows; `history` has the oldest first and not `current`."""
+
+    generation: int = 0
+    current: Installed | None = None
+    history: tuple[Installed, ...] = ()
+
+
+class Store:
+    """The state directory. Making a Store changes nothing on disk; reading works where nothing was ever written."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def prepare(self) -> None:
+        """Make the directory (0700). Raises StateError where that cannot be or where others could write in it."""
+        try:
+            (self.directory / "bundles").mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.directory.chmod(0o700)
+        except OSError as error:
+            raise StateError(f"cannot use the state directory {self.directory}: {error.strerror}; "
+                             "run as root, or give another one with --state-dir") from None  # fmt: skip
+        if self.directory.stat().st_uid != os.geteuid():
+            raise StateError(f"the state directory {self.directory} belongs to another user; its content cannot be trusted")
+
+    def record(self) -> Record:
+        """What is installed and what was. Raises StateError when the file is damaged."""
+        text = self._read("state.json")
+        return Record() if text is None else _decode(text, Record, self.directory / "state.json")
+
+    def write_record(self, record: Record) -> None:
+        """Keep at most HISTORY earlier entries, and no bundle file that nobody names any more."""
+        record = msgspec.structs.replace(record, history=record.history[-HISTORY:])
+        self._write("state.json", msgspec.json.format(msgspec.json.encode(record, order="deterministic")))
+        named = {entry.bundle for entry in (*record.history, *([record.current] if record.current else []))}
+        for path in (self.directory / "bundles").glob("*.bundle"):
+            if path.stem not in named:
+                path.unlink(missing_ok=True)
+
+    def slots(self) -> Slots:
+        """Which slot of its nic's counter map each counter has."""
+        text = self._read("slots.json")
+        return {} if text is None else _decode(text, Slots, self.directory / "slots.json")
+
+    def write_slots(self, slots: Slots) -> None:
+        self._write("slots.json", msgspec.json.encode(slots, order="deterministic"))
+
+    def keep_bundle(self, data: bytes) -> str:
+        """Store a bundle file's bytes; gives its hash, by which `bundle` finds it again."""
+        name = bundles.identity(data)
+        self._write(f"bundles/{name}.bundle", data)
+        return name
+
+    def bundle(self, name: str) -> Bundle:
+        """A stored bundle by its hash. Raises StateError when the file is gone or damaged."""
+        data = self._read(f"bundles/{name}.bundle")
+        if data is None:
+            raise StateError(f"bundle {name[:12]} is no longer in {self.directory}/bundles; apply the policy anew")
+        try:
+            return bundles.decode(data)
+        except bundles.BundleError as error:
+            raise StateError(f"bundle {name[:12]} in {self.directory}/bundles is damaged: {error}") from None
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return (self.directory / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(f"cannot read {self.directory / name}: {error.strerror}") from None
+
+    def _write(self, name: str, data: bytes) -> None:
+        write_atomically(self.directory / name, data)
+
+
+def installed_now(record: Record, bundle: str, policy: str, bindings: dict[str, str]) -> Record:
+    """The record after an apply: the next generation is current, what was current is the history's last."""
+    generation = record.generation + 1
+    current = Installed(generation, bundle, policy, bindings, int(time.time()))
+    return Record(generation, current, record.history + ((record.current,) if record.current else ()))
+
+
+def removed_now(record: Record) -> Record:
+    """The record after `netc remove`: nothing is installed; the history keeps what was."""
+    return Record(record.generation + 1, None, record.history + ((record.current,) if record.current else ()))
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file so that a crash leaves the old content or the new, never a mixture. Raises StateError."""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise StateError(f"cannot write {path}: {error.strerror}") from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename or a removal in this directory durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _decode(text: bytes, kind: type[T], path: Path) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        raise StateError(f"{path} is damaged: {error}; run `netc remove --force` to start anew") from None
