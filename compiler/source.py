@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 
@@ -36,3 +37,11 @@ class Sources:
         """Line `number` (from 1) of `file`, or None where there is none."""
         lines = self._text.get(file, [])
         return lines[number - 1] if 0 < number <= len(lines) else None
+
+    def digest(self) -> str:
+        """SHA-256 over every file's text, in the order of reading: what a bundle says it was made from."""
+        whole = hashlib.sha256()
+        for lines in self._text.values():
+            text = "\n".join(lines).encode()
+            whole.update(len(text).to_bytes(8, "big") + text)
+        return whole.hexdigest()

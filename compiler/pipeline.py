@@ -1,0 +1,73 @@
+"""The order of everything: policy file → program → placed → artifacts → bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from compiler import bundle, ir, ir_spec, passes, place, protect
+from compiler.diagnostics import CompileError, Diagnostic
+from compiler.frontend import load
+from compiler.profile import Profile
+from compiler.source import Sources
+from compiler.targets import ethtool, nft, tc, xdp
+
+NETC_VERSION = "0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """A compiled policy with what a reader may want to see of each stage. `sources`: C text by program name."""
+
+    program: ir.Program
+    placed: place.Placed
+    bundle: bundle.Bundle
+    sources: dict[str, str]
+    warnings: list[Diagnostic]
+
+
+def check(path: Path, sources: Sources) -> tuple[ir.Program, list[Diagnostic]]:
+    """Parse, resolve, check, prove. Returns the program and its lints. Raises CompileError."""
+    loaded = load(path, sources)
+    ir_spec.check(loaded.program)
+    if cuts := protect.prove(loaded.program):
+        raise CompileError([*loaded.warnings, *cuts])
+    return loaded.program, loaded.warnings
+
+
+def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilation:
+    """Everything, from the file to the bundle; no privilege and no live system. Raises CompileError."""
+    program, warnings = check(path, sources)
+    optimised, found = passes.run(program)
+    placed = place.place(optimised, profile)
+    made = xdp.lower(placed)
+    shaped = tc.lower(placed)
+    filtered = nft.lower(placed)
+    whole = bundle.Bundle(
+        policy=path.name,
+        policy_sha256=sources.digest(),
+        netc=NETC_VERSION,
+        nics=tuple(bundle.Nic(n.nic.name, n.nic.device, n.index, n.nic.xdp) for n in placed.nics),
+        maps=_once((*made.maps, *shaped.maps)),
+        programs=(*made.programs, *shaped.programs),
+        counters=(*made.counters, *shaped.counters, *filtered.counters),
+        nft=filtered.nft,
+        trees=shaped.trees,
+        settings=ethtool.lower(placed),
+        placements=placed.reasons,
+        expects=tuple(map(_expect, optimised.expects)),
+        sets=made.sets,
+    )
+    return Compilation(optimised, placed, whole, {**made.sources, **shaped.sources}, [*warnings, *found])
+
+
+def _once(maps: tuple[bundle.Map, ...]) -> tuple[bundle.Map, ...]:
+    """Maps that the xdp and the tc programs share are listed by both."""
+    return tuple({item.id: item for item in maps}.values())
+
+
+def _expect(expect: ir.Expect) -> bundle.Expect:
+    assertions = tuple(
+        bundle.Assertion(a.counter, a.what, a.op, a.bound, a.of, a.text, a.span.file, a.span.line) for a in expect.assertions
+    )
+    return bundle.Expect(expect.nic, expect.window, expect.otherwise, assertions)

@@ -1,0 +1,104 @@
+"""Proves that protected packets, and their replies, pass in every state, or says which rule cuts them.
+
+For every shape of whole packet the protected region is walked through the chain in rule order: a drop rule that may match some of it refuses the
+policy; a pass rule takes away what it must match; what reaches the default has to be passed by it. Steering may not take a protected
+packet away from the stack.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from compiler import ir
+from compiler.diagnostics import Diagnostic
+from compiler.ir import Field
+from compiler.space import Region, Shape, Space, whole_shapes
+
+_SWAPPED = {Field.SRC: Field.DST, Field.DST: Field.SRC, Field.SPORT: Field.DPORT, Field.DPORT: Field.SPORT,
+            Field.ETH_SRC: Field.ETH_DST, Field.ETH_DST: Field.ETH_SRC}  # fmt: skip
+_ONE_WAY = (Field.TCP_FLAGS, Field.ICMP_TYPE, Field.ICMP_CODE, Field.TTL, Field.DSCP, Field.LENGTH)
+
+
+def prove(program: ir.Program) -> list[Diagnostic]:
+    """One finding for each protected flow and thing that cuts it; nothing when every `protect` holds."""
+    space = Space(program)
+    return [finding for protect in program.protects for finding in _prove(protect, program, space)]
+
+
+def _prove(protect: ir.Protect, program: ir.Program, space: Space) -> Iterator[Diagnostic]:
+    said = set()
+    for shape in whole_shapes():
+        region = space.may(protect.when, shape)
+        for finding in _cuts(region, protect, program, space):
+            if finding.notes[0] not in said:  # one finding a rule, not one a shape
+                said.add(finding.notes[0])
+                yield finding
+
+
+def _cuts(region: Region, protect: ir.Protect, program: ir.Program, space: Space) -> Iterator[Diagnostic]:
+    if not region:
+        return
+    reply = _reply(region)
+    for chain in program.chains:
+        if chain.nic == protect.nic and chain.direction == "in":
+            yield from _walk(region, chain, protect, space, "a packet")
+        if chain.nic == protect.nic and chain.direction == "out":
+            yield from _walk(reply, chain, protect, space, "a reply")
+    for steer in program.steers:
+        if steer.nic == protect.nic:
+            yield from _steered_away(region, steer, protect, space)
+
+
+def _walk(region: Region, chain: ir.Chain, protect: ir.Protect, space: Space, what: str) -> Iterator[Diagnostic]:
+    for rule in chain.rules:
+        if not region:
+            return
+        cut = region.intersect(space.may(rule.when, region.shape))
+        if cut and rule.verdict == "drop":
+            yield _finding("N601", f"`{rule.text or rule.name}` can drop {what} that is protected", protect, rule.span, cut, chain)
+            return
+        if rule.verdict == "pass" and rule.limit is None:
+            region = region.subtract(space.must(rule.when, region.shape))
+    if region and chain.default == "drop":
+        yield _finding("N602", f"the default of {chain.name} drops {what} that is protected", protect, chain.span, region, chain)
+
+
+def _steered_away(region: Region, steer: ir.Steer, protect: ir.Protect, space: Space) -> Iterator[Diagnostic]:
+    for rule in steer.rules:
+        taken = region.intersect(space.may(rule.when, region.shape))
+        if taken and rule.target.kind in ("nic", "socket"):
+            message = f"`{rule.text or rule.name}` can take a packet that is protected away from the stack"
+            yield _finding("N603", message, protect, rule.span, taken, steer)
+            return
+        region = region.subtract(space.must(rule.when, region.shape))
+    if region and steer.default is not None and steer.default.kind in ("nic", "socket"):
+        yield _finding("N603", "the default target takes packets that are protected away from the stack", protect, steer.span, region, steer)
+
+
+def _finding(code: str, message: str, protect: ir.Protect, span: ir.Span, cut: Region, place: ir.Chain | ir.Steer) -> Diagnostic:
+    helps = f"pass the protected packets before it in {place.name}, or narrow one of the two; such a packet is: {_words(cut)}"
+    return Diagnostic(code, message, protect.span, helps, ((span, "this cuts it"),))
+
+
+def _reply(region: Region) -> Region:
+    """The packets that answer the region's: ends exchanged; flags, types and lengths are the answerer's own."""
+    boxes = tuple({_SWAPPED.get(field, field): values for field, values in box.items() if field not in _ONE_WAY} for box in region.boxes)
+    return Region(region.shape, boxes)
+
+
+def _words(region: Region) -> str:
+    """One packet of the region, as a person would write it."""
+    values, shape = region.example(), region.shape
+    named = [f"{field.value} {_value(field, value)}" for field, value in values.items() if field in _shown(shape, region)]
+    return ", ".join([shape.name, *named])
+
+
+def _shown(shape: Shape, region: Region) -> set[Field]:
+    return set(region.boxes[0]) - {Field.PROTO, Field.ETHERTYPE}
+
+
+def _value(field: Field, value: int) -> str:
+    if field in (Field.SRC, Field.DST):
+        return str(ipaddress.IPv4Address(value - ir.V4_BASE) if value >= ir.V4_BASE else ipaddress.IPv6Address(value))
+    return str(value)
