@@ -1,0 +1,176 @@
+"""Runs the compiler as a child that can read files and do nothing else.
+
+    python -I -m compiler …     -I: neither the working directory nor PYTHONPATH is searched, so ./lark.py is never imported
+    uid, gid nobody             no groups; PR_SET_NO_NEW_PRIVS; dies with its parent
+    CAP_DAC_READ_SEARCH         the only capability, ambient: it reads a policy in a 0700 home and writes nowhere
+    a directory of its own      working directory, HOME and TMPDIR; removed afterwards
+    rlimits and a time limit    CPU, memory, file size
+
+A netc that is not root runs the child as itself. A root that may not change its uid (bounded capabilities) is an error, never a
+compiler with privileges: compile elsewhere and apply the bundle. capset(2), prctl(2): linux/capability.h, linux/prctl.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from compiler import bundle as bundles
+
+CPU_SECONDS = 120
+WALL_SECONDS = 300.0
+MEMORY = 4 << 30  # bytes of address space
+_CAP_DAC_READ_SEARCH = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP = 1, 8, 24
+_PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 38, 47, 2
+
+
+class CompilerFailed(Exception):
+    """The compiler refused or broke. `messages`: what it wrote to stderr (drawn diagnostics, or JSON when asked)."""
+
+    def __init__(self, text: str, messages: str = "") -> None:
+        super().__init__(text)
+        self.messages = messages
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The child's exit status and both outputs. `messages` may hold lints although the status is 0."""
+
+    status: int
+    output: bytes
+    messages: str
+
+
+def compile(path: Path, target: Path | None = None, json: bool = False) -> tuple[bytes, str]:
+    """A policy file's bundle, and the compiler's warnings. Raises CompilerFailed with the diagnostics."""
+    arguments = ["compile", str(path.absolute()), "-o", "-"]
+    if target is not None:
+        arguments += ["--target", str(target.absolute())]
+    answer = run_child([*arguments, *(["--json"] if json else [])])
+    if answer.status != 0:
+        raise CompilerFailed(f"{path} was not compiled", answer.messages)
+    return answer.output, answer.messages
+
+
+def run_child(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Answer:
+    """`python -I -m compiler ARGUMENTS`. Paths in the arguments have to be absolute: the child has a directory of its own.
+
+    Raises CompilerFailed when it cannot be started, runs out of time, or is killed (by a limit).
+    """
+    with _own_directory() as directory, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as messages:
+        status = _wait(_start(arguments, directory, output, messages), wall)
+        answer = Answer(status, _content(output), _content(messages).decode("utf-8", "replace"))
+    if status < 0:
+        raise CompilerFailed(_killed(-status), answer.messages)
+    return answer
+
+
+def _start(arguments: Sequence[str], directory: str, output: IO[bytes], messages: IO[bytes]) -> subprocess.Popen[bytes]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    nobody = pwd.getpwnam("nobody")
+    bounding = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    parent = os.getpid()
+
+    def enter_sandbox() -> None:
+        if os.geteuid() == 0:
+            _become_nobody(libc, nobody.pw_uid, nobody.pw_gid, bounding)
+        _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1)
+        _prctl(libc, _PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        _set_limits()
+
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": directory, "TMPDIR": directory}
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-m", "compiler", *arguments],
+            cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=messages,
+            preexec_fn=enter_sandbox, close_fds=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CompilerFailed(
+            f"the compiler cannot be started without privileges ({error}); compile where you may "
+            "(netc compile POLICY -o FILE.bundle) and apply the bundle"
+        ) from None
+
+
+def _wait(child: subprocess.Popen[bytes], wall: float) -> int:
+    try:
+        return child.wait(wall)
+    except subprocess.TimeoutExpired:
+        raise CompilerFailed(f"the compiler was stopped after {wall:g} s; nothing was changed") from None
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+
+
+def _content(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _killed(number: int) -> str:
+    reasons = {
+        signal.SIGXCPU: f"the compiler used more than {CPU_SECONDS} s of CPU time and was stopped",
+        signal.SIGXFSZ: "the compiler's output is larger than a bundle may be",
+        signal.SIGKILL: "the compiler was killed (too much CPU time or memory)",
+    }
+    return reasons.get(signal.Signals(number), f"the compiler died of {signal.Signals(number).name}") + "; nothing was changed"
+
+
+@contextmanager
+def _own_directory() -> Iterator[str]:
+    directory = tempfile.mkdtemp(prefix="netc-compiler-")
+    try:
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(directory, nobody.pw_uid, nobody.pw_gid)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _set_limits() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bundles.MAX_FILE + 4096, bundles.MAX_FILE + 4096))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _become_nobody(libc: ctypes.CDLL, uid: int, gid: int, last_capability: int) -> None:
+    """From root to nobody with one ambient capability. Order matters: bounding set and groups while still root."""
+    for capability in range(last_capability + 1):
+        if capability != _CAP_DAC_READ_SEARCH:
+            _prctl(libc, _PR_CAPBSET_DROP, capability)
+    os.setgroups([])
+    _prctl(libc, _PR_SET_KEEPCAPS, 1)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    bit = 1 << _CAP_DAC_READ_SEARCH
+    sets = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)  # effective, permitted, inheritable; low words, then high words
+    if libc.capset(header, sets) != 0:
+        raise OSError(ctypes.get_errno(), "capset refused")
+    _prctl(libc, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_READ_SEARCH)
+
+
+def _prctl(libc: ctypes.CDLL, option: int, *arguments: int) -> None:
+    padded = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:4]]
+    if libc.prctl(option, *padded) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl {option} refused")

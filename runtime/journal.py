@@ -1,0 +1,109 @@
+"""The intents of an apply, on disk before they happen: what the next command needs when this one dies half way.
+
+One JSON object a line, each fsync'd before the work that it names: the intent, then `{"started": n}` before and `{"finished": n}`
+after step n. Whether the apply was committed is told by the generation in state.json. The file is removed when nothing is left
+to do, so its presence means an unfinished apply (`runtime.recover` ends it). A torn last line was never acted on and is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runtime.state import StateError, sync_directory
+
+
+class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is being done. `new`, `old`: bundle hashes, "" for nothing. `boot`: the kernel's boot id, for its objects die with it."""
+
+    command: str
+    generation: int
+    new: str
+    old: str
+    bindings: dict[str, str]
+    old_bindings: dict[str, str]
+    boot: str
+
+
+class Unfinished(msgspec.Struct, frozen=True):
+    """A journal that was found: the numbers of the started steps, and what each finished one saved for its undo."""
+
+    intent: Intent
+    started: tuple[int, ...]
+    saved: dict[int, object]
+
+
+class Journal:
+    """The journal of one apply. Raises StateError when the disk refuses."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "journal.jsonl"
+        self._file: int | None = None
+
+    def begin(self, intent: Intent) -> None:
+        """Start the file. The caller has ended an unfinished one before, under the lock."""
+        try:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StateError(f"cannot write {self.path}: {error.strerror}") from None
+        self._append(msgspec.to_builtins(intent))
+        sync_directory(self.path.parent)
+
+    def started(self, number: int, text: str) -> None:
+        self._append({"started": number, "text": text})
+
+    def finished(self, number: int, saved: object) -> None:
+        """`saved`: what the step needs to undo itself in another process (JSON-able), or None."""
+        self._append({"finished": number, "saved": saved})
+
+    def close(self) -> None:
+        """Nothing is left to do: the file goes."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        self.path.unlink(missing_ok=True)
+        sync_directory(self.path.parent)
+
+    def _append(self, line: object) -> None:
+        assert self._file is not None, "begin() comes first"
+        data = json.dumps(line).encode() + b"\n"
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except OSError as error:
+            raise StateError(f"cannot write {self.path}: {error.strerror}") from None
+
+    def unfinished(self) -> Unfinished | None:
+        """What an earlier process left behind, or None. Raises StateError for a file that is no journal."""
+        try:
+            lines = _whole_lines(self.path.read_bytes())
+        except FileNotFoundError:
+            return None
+        if not lines:
+            return None  # died before the intent was on disk: nothing was done
+        try:
+            intent = msgspec.convert(lines[0], Intent)
+        except msgspec.ValidationError as error:
+            raise StateError(f"{self.path} is damaged: {error}; look at `netc status`, then remove the file") from None
+        started = tuple(line["started"] for line in lines[1:] if isinstance(line.get("started"), int))
+        saved = {line["finished"]: line.get("saved") for line in lines[1:] if isinstance(line.get("finished"), int)}
+        return Unfinished(intent, started, saved)
+
+
+def _whole_lines(data: bytes) -> list[dict[str, Any]]:
+    """The lines up to the first that is torn; whatever comes after a torn line was never acted on."""
+    lines: list[dict[str, Any]] = []
+    for text in data.split(b"\n")[:-1]:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            break
+        if not isinstance(line, dict):
+            break
+        lines.append(line)
+    return lines
