@@ -1,0 +1,3 @@
+#ifndef NETC_STUB_BPF_COMMON_H
+#define NETC_STUB_BPF_COMMON_H
+#endif
