@@ -1,0 +1,139 @@
+"""The compiler's command line: results on stdout, findings on stderr, exit status 1 when the input is refused.
+
+`netc` runs it as a child without privileges; it also works by itself: `python -I -m compiler compile edge.netc -o edge.bundle`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from compiler.diagnostics import CompileError, Diagnostic
+from compiler.source import Sources
+
+STAGES = ("ir", "c", "tc", "nft", "ethtool", "plan")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    sources = Sources()
+    try:
+        found: list[Diagnostic] = options.run(options, sources)
+    except CompileError as error:
+        _report(error.diagnostics, sources, options.json)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or options.file}: {error.strerror}", file=sys.stderr)
+        return 1
+    _report(found, sources, options.json)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="netc-compiler", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="findings as JSON lines on stderr")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, text in (
+        ("compile", _compile, "a policy to a bundle, or one stage of it as text"),
+        ("check", _check, "parse, check and prove a policy; no output when it is right"),
+        ("interp", _interp, "judge a capture by the reference interpreter: one JSON line a packet"),
+        ("scenarios", _scenarios, "run a policy's tests on the interpreter; JSON with the plan for the kernel"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("file", type=Path)
+        command.add_argument("--target", type=Path, help="capability profile (YAML of `netc probe`)")
+        command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        command.set_defaults(run=run)
+        if name == "compile":
+            command.add_argument("-o", "--output", default="-", help="bundle file; - is stdout")
+            command.add_argument("--emit", choices=STAGES, help="print a stage instead of making a bundle")
+        if name == "interp":
+            command.add_argument("capture", type=Path)
+            command.add_argument("--nic", default="", help="the nic that the packets come in by; the first of the policy")
+    explain = commands.add_parser("explain", help="the page of a diagnostic's code")
+    explain.add_argument("code")
+    explain.set_defaults(run=_explain, file=Path("-"))
+    frames = commands.add_parser("frames", help="packets in words to frames, one line of hexadecimal digits each")
+    frames.add_argument("packets", nargs="+", metavar="PACKET")
+    frames.add_argument("--src-mac", default="")
+    frames.add_argument("--dst-mac", default="")
+    frames.set_defaults(run=_frames, file=Path("-"))
+    return parser
+
+
+def _report(found: list[Diagnostic], sources: Sources, as_json: bool) -> None:
+    for diagnostic in found:
+        print(json.dumps(diagnostic.as_json()) if as_json else diagnostic.draw(sources), file=sys.stderr)
+    errors = sum(d.is_error for d in found)
+    if errors and not as_json:
+        print(f"{errors} error{'s' * (errors > 1)}: the policy is refused", file=sys.stderr)
+
+
+def _compile(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
+    from compiler import bundle, emit
+    from compiler.pipeline import compile_policy
+    from compiler.profile import load_or_default
+
+    made = compile_policy(options.file, load_or_default(options.target), sources)
+    if options.emit:
+        sys.stdout.write(emit.stage(made, options.emit))
+    else:
+        _write(options.output, bundle.encode(made.bundle))
+    return made.warnings
+
+
+def _write(output: str, data: bytes) -> None:
+    """A whole file or none: it is written beside its place and renamed."""
+    if output == "-":
+        sys.stdout.buffer.write(data)
+        return
+    beside = Path(f"{output}.{os.getpid()}.tmp")
+    try:
+        beside.write_bytes(data)
+        beside.replace(output)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _check(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
+    from compiler.pipeline import check
+
+    return check(options.file, sources)[1]
+
+
+def _interp(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
+    from compiler.pipeline import judge_capture
+    from compiler.profile import load_or_default
+
+    for line in judge_capture(options.file, options.capture, options.nic, load_or_default(options.target), sources):
+        print(json.dumps(line))
+    return []
+
+
+def _scenarios(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
+    from compiler.pipeline import run_scenarios
+    from compiler.profile import load_or_default
+
+    print(json.dumps(run_scenarios(options.file, load_or_default(options.target), sources)))
+    return []
+
+
+def _explain(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
+    from compiler.error_codes import page
+
+    print(page(options.code), end="")
+    return []
+
+
+def _frames(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
+    from compiler import frames
+    from compiler.frontend import parse_packet
+
+    macs = {key: value for key, value in (("src_mac", options.src_mac), ("dst_mac", options.dst_mac)) if value}
+    for text in options.packets:
+        sources.add("<packet>", text)
+        print(frames.build(parse_packet(text), **macs).hex())
+    return []

@@ -1,0 +1,46 @@
+"""Captures: pcap and pcapng files as frames with their times. Both halves read them, so that both see the same packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+LINKTYPE_ETHERNET = 1
+_PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
+
+
+class CaptureError(Exception):
+    """A file that is not a capture of Ethernet frames. The text says what is wrong with it."""
+
+
+def read(path: Path) -> list[tuple[int, bytes]]:
+    """Every (time in ns since the epoch, frame) of a capture, in file order. Raises CaptureError, OSError."""
+    import dpkt
+
+    with path.open("rb") as file:
+        reader_type = dpkt.pcapng.Reader if file.read(4) == _PCAPNG_MAGIC else dpkt.pcap.Reader
+        file.seek(0)
+        try:
+            reader = reader_type(file)
+            if reader.datalink() != LINKTYPE_ETHERNET:
+                raise CaptureError(f"{path}: link type {reader.datalink()}; netc judges Ethernet frames (link type 1)")
+            return [(_nanoseconds(time), frame) for time, frame in reader]
+        except (dpkt.Error, ValueError, IndexError, KeyError, OverflowError) as error:
+            raise CaptureError(f"{path}: not a whole pcap or pcapng file: {error or type(error).__name__}") from None
+
+
+def write(path: Path, frames: Iterable[tuple[int, bytes]]) -> None:
+    """A pcap file with nanosecond times (magic 0xa1b23c4d)."""
+    import dpkt
+
+    with path.open("wb") as file:
+        writer = dpkt.pcap.Writer(file, nano=True)
+        for time, frame in frames:
+            writer.writepkt_time(frame, Decimal(time) / 10**9)  # a float would lose the nanoseconds
+
+
+def _nanoseconds(time: Any) -> int:
+    """dpkt gives microsecond files as floats and nanosecond files as Decimals."""
+    return round(time * 10**6) * 1000 if isinstance(time, float) else int(time * 10**9)
