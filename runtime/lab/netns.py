@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -111,7 +112,15 @@ def _unshare_and_mount(place: Path, name: str) -> None:
 def _prepare_directory() -> None:
     """Make the directory a shared mount, as iproute2 does, so that other mount namespaces see names come and go."""
     DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
-    where = os.fsencode(DIRECTORY)
+    lock = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the lock that iproute2 takes for the same reason: two at once would stack mounts
+        _share_directory(os.fsencode(DIRECTORY))
+    finally:
+        os.close(lock)
+
+
+def _share_directory(where: bytes) -> None:
     shared = ctypes.c_ulong(_MS_SHARED | _MS_REC)
     if _libc.mount(b"", where, b"none", shared, None) == 0:
         return
