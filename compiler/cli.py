@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("file", type=Path)
-        command.add_argument("--target", type=Path, help="capability profile (YAML of `netc probe`)")
+        command.add_argument("--target", help="capability profile: a YAML file of `netc probe`, or one of netc's own by name")
         command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         command.set_defaults(run=run)
         if name == "compile":
@@ -75,9 +75,9 @@ def _report(found: list[Diagnostic], sources: Sources, as_json: bool) -> None:
 def _compile(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
     from compiler import bundle, emit
     from compiler.pipeline import compile_policy
-    from compiler.profile import load_or_default
+    from compiler import profile
 
-    made = compile_policy(options.file, load_or_default(options.target), sources)
+    made = compile_policy(options.file, profile.chosen(options.target), sources)
     if options.emit:
         sys.stdout.write(emit.stage(made, options.emit))
     else:
@@ -106,18 +106,18 @@ def _check(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
 
 def _interp(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
     from compiler.pipeline import judge_capture
-    from compiler.profile import load_or_default
+    from compiler import profile
 
-    for line in judge_capture(options.file, options.capture, options.nic, load_or_default(options.target), sources):
+    for line in judge_capture(options.file, options.capture, options.nic, profile.chosen(options.target), sources):
         print(json.dumps(line))
     return []
 
 
 def _scenarios(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
     from compiler.pipeline import run_scenarios
-    from compiler.profile import load_or_default
+    from compiler import profile
 
-    print(json.dumps(run_scenarios(options.file, load_or_default(options.target), sources)))
+    print(json.dumps(run_scenarios(options.file, profile.chosen(options.target), sources)))
     return []
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from compiler import bundle, ir, ir_spec, passes, place, protect
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frontend import load
+from compiler.interp import Interpreter
 from compiler.profile import Profile
 from compiler.source import Sources
+from compiler.tables import capture as captures
 from compiler.targets import ethtool, nft, tc, xdp
 
 NETC_VERSION = "0.1.0"
+MIN_FRAME = 14  # bytes: the kernel's test run refuses less
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +75,25 @@ def _expect(expect: ir.Expect) -> bundle.Expect:
         bundle.Assertion(a.counter, a.what, a.op, a.bound, a.of, a.text, a.span.file, a.span.line) for a in expect.assertions
     )
     return bundle.Expect(expect.nic, expect.window, expect.otherwise, assertions)
+
+
+def judge_capture(path: Path, capture: Path, nic: str, profile: Profile, sources: Sources) -> Iterator[dict[str, object]]:
+    """What the early stage of `nic` does with every packet of a capture, by the reference interpreter; time is the capture's.
+
+    Yields n (from 1), verdict (pass, drop, handed-on, refused), rule (counter name) and bytes. Raises CompileError, captures.CaptureError.
+    """
+    program, placed = _placed(path, profile, sources)
+    interpreter = Interpreter(program, {c.chain.name: c.split for n in placed.nics for c in n.chains if c.early})
+    nic = nic or program.nics[0].name
+    for number, (time, frame) in enumerate(captures.read(capture), 1):
+        if len(frame) < MIN_FRAME:
+            yield {"n": number, "verdict": "refused", "rule": "", "bytes": len(frame)}
+            continue
+        judged = interpreter.judge(frame, nic, "in", max(time, 1))
+        yield {"n": number, "verdict": judged.verdict, "rule": judged.rule, "bytes": judged.bytes}
+
+
+def _placed(path: Path, profile: Profile, sources: Sources) -> tuple[ir.Program, place.Placed]:
+    program, _ = check(path, sources)
+    optimised, _ = passes.run(program)
+    return optimised, place.place(optimised, profile)
