@@ -1,0 +1,143 @@
+"""Capability profiles: what a target NIC, its driver and its kernel can do. A YAML file, written by `netc probe DEV`, or one of netc's own.
+
+Reading is strict: an unknown key or a wrong type is a ProfileError that names the place. What is not in the file is what a bare NIC
+lacks, so a short file never promises too much. `facts` is for people: placement never reads it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+FORMAT = "netc-profile 1"
+_MAX_FILE = 1 << 20  # bytes
+_SHIPPED = Path(__file__).parent / "profiles"
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
+
+
+class ProfileError(Exception):
+    """A profile that cannot be used. The text names the file, the place in it and what would be right."""
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Xdp(_Strict):
+    """native, generic, offload: the modes there are. metadata: the skb keeps what XDP wrote in front of the packet (the carrier between
+    stages). cpumap_metadata: also over a cpumap redirect. redirect: cpumap, devmap and xskmap redirects work."""
+
+    native: bool = False
+    generic: bool = True
+    offload: bool = False
+    metadata: bool = False
+    cpumap_metadata: bool = False
+    redirect: bool = True
+
+
+class Ntuple(_Strict):
+    """rules: how many flow rules the NIC's table holds (ETHTOOL_GRXCLSRLCNT); 0: none."""
+
+    rules: _Count = 0
+
+
+class Rss(_Strict):
+    """indirection: entries of the RSS indirection table; 0: none. fields: the hash's packet fields can be set."""
+
+    indirection: _Count = 0
+    fields: bool = False
+    key: bool = False
+    symmetric: bool = False
+
+
+class Profile(_Strict):
+    """queues: most receive queues (0: unknown). cpus: CPUs of the machine (0: unknown, then only the runtime can check them)."""
+
+    format: str
+    name: str
+    driver: str = ""
+    kernel: str = ""
+    cpus: _Count = 0
+    queues: _Count = 0
+    xdp: Xdp = Xdp()
+    ntuple: Ntuple = Ntuple()
+    rss: Rss = Rss()
+    facts: dict[str, Any] = {}
+
+
+def shipped() -> tuple[str, ...]:
+    """The names of the profiles that come with netc."""
+    return tuple(sorted(path.stem for path in _SHIPPED.glob("*.yaml")))
+
+
+@cache
+def default() -> Profile:
+    """The profile when no --target is given."""
+    return load(_SHIPPED / "generic.yaml")
+
+
+def named(target: str) -> Profile:
+    """What `--target` names: a shipped profile, or else a file. Raises ProfileError."""
+    if target in shipped():
+        return load(_SHIPPED / f"{target}.yaml")
+    if not Path(target).exists():
+        raise ProfileError(
+            f"there is no profile {target!r}: neither a file nor one of {', '.join(shipped())} (write one with: netc probe DEV -o {target})"
+        )
+    return load(Path(target))
+
+
+def load(path: Path) -> Profile:
+    """Read one profile file. Raises ProfileError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE + 1)
+    except OSError as error:
+        raise ProfileError(f"{path}: {error.strerror}") from None
+    if len(data) > _MAX_FILE:
+        raise ProfileError(f"{path}: over {_MAX_FILE} bytes; that is not a capability profile")
+    return _convert(_parse(data, path), path)
+
+
+def _parse(data: bytes, path: Path) -> object:
+    import yaml
+
+    try:
+        text = data.decode()
+        _refuse_aliases(text, path)
+        return yaml.safe_load(text)
+    except UnicodeDecodeError:
+        raise ProfileError(f"{path}: not UTF-8 text") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise ProfileError(f"{path}{place}: not YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+def _refuse_aliases(text: str, path: Path) -> None:
+    """YAML aliases let a small file grow without bound ("billion laughs"); a profile needs none."""
+    import yaml
+
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, yaml.AliasToken | yaml.AnchorToken):
+            mark = token.start_mark
+            raise ProfileError(f"{path}:{mark.line + 1}:{mark.column + 1}: anchors and aliases are not allowed in a profile")
+
+
+def _convert(data: object, path: Path) -> Profile:
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ProfileError(f"{path}: not a capability profile: the file has to say `format: {FORMAT}` (write one with: netc probe DEV -o FILE)")
+    try:
+        return msgspec.convert(data, Profile)
+    except msgspec.ValidationError as error:
+        raise ProfileError(f"{path}: {_in_words(str(error))}") from None
+
+
+def _in_words(message: str) -> str:
+    """msgspec's `Expected `int`, got `str` - at `$.rss.indirection`` with the key as YAML has it."""
+    what, _, where = message.partition(" - at ")
+    key = where.strip("`").removeprefix("$").removeprefix(".")
+    return f"{key}: {what}" if key else what

@@ -1,0 +1,93 @@
+"""What rtnetlink says of one device: index, MTU, driver kind, XDP program, and the other end of a veth.
+
+Source: include/uapi/linux/{if_link,net_namespace}.h. Reads only.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.backends import netlink
+from runtime.backends.netlink import NETLINK_ROUTE, NetlinkError, Socket, attr, attributes, number, text
+
+_RTM_GETLINK, _RTM_GETNSID = 18, 90
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 3, 4, 5, 18, 37
+_IFLA_XDP, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 43, 31, 32
+_IFLA_INFO_KIND, _IFLA_XDP_ATTACHED, _IFLA_XDP_PROG_ID = 1, 2, 4
+_NETNSA_NSID, _NETNSA_FD = 1, 3
+_ATTACHED = {0: "none", 1: "native", 2: "generic", 3: "offload", 4: "several"}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """mtu in bytes; kind as `ip -d link` says it ("" for hardware); peer: the ifindex at the other end (0: none).
+
+    peer_netns: -1 when the peer is in the same namespace, else this namespace's id of the peer's.
+    """
+
+    ifindex: int
+    name: str
+    mtu: int
+    kind: str
+    xdp: str
+    xdp_program: int
+    tx_queues: int
+    rx_queues: int
+    peer: int
+    peer_netns: int
+
+
+def get(device: str) -> Link:
+    """Read one device of this namespace. Raises NetlinkError (ENODEV: there is no such device)."""
+    payload = struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0) + attr(_IFLA_IFNAME, device)
+    with Socket(NETLINK_ROUTE) as kernel:
+        answer = kernel.request(_RTM_GETLINK, payload)[0]
+    return _decode(answer)
+
+
+def find_netns(netnsid: int) -> Path | None:
+    """The file in /run/netns of the namespace that this one knows by `netnsid`; None when it is not named there."""
+    try:
+        names = sorted(os.listdir("/run/netns"))
+    except OSError:
+        return None
+    return next((path for path in map(Path("/run/netns").joinpath, names) if _netnsid(path) == netnsid), None)
+
+
+def _netnsid(path: Path) -> int:
+    """This namespace's id for the namespace at `path`; -1 when there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        with Socket(NETLINK_ROUTE) as kernel:
+            answer = kernel.request(_RTM_GETNSID, struct.pack("=Bxxx", 0) + attr(_NETNSA_FD, descriptor))[0]
+        return int(struct.unpack("=i", attributes(answer[4:])[_NETNSA_NSID])[0])
+    except NetlinkError:
+        return -1
+    finally:
+        os.close(descriptor)
+
+
+def _decode(answer: bytes) -> Link:
+    ifindex = struct.unpack_from("=i", answer, 4)[0]
+    found = attributes(answer[16:])
+    info = attributes(found.get(_IFLA_LINKINFO, b""))
+    xdp = attributes(found.get(_IFLA_XDP, b""))
+    netnsid = found.get(_IFLA_LINK_NETNSID)
+    return Link(
+        ifindex=ifindex,
+        name=text(found[_IFLA_IFNAME]),
+        mtu=number(found[_IFLA_MTU]),
+        kind=text(info.get(_IFLA_INFO_KIND, b"")),
+        xdp=_ATTACHED.get(number(xdp.get(_IFLA_XDP_ATTACHED, b"\0")), "unknown"),
+        xdp_program=number(xdp.get(_IFLA_XDP_PROG_ID, b"\0")),
+        tx_queues=number(found.get(_IFLA_NUM_TX_QUEUES, b"\1")),
+        rx_queues=number(found.get(_IFLA_NUM_RX_QUEUES, b"\1")),
+        peer=number(found.get(_IFLA_LINK, b"\0")),
+        peer_netns=netlink.number(netnsid) if netnsid is not None else -1,
+    )
