@@ -85,7 +85,8 @@ ROLES = {
 CPU_MAX = 256
 COUNTER_SLOTS = 4096  # for each CPU
 SCRATCH_SIZE = 256
-CONFIG_WORDS = ("ifb_ifindex",)
+CONFIG_WORDS = ("ifb_ifindex", "class_base")  # class_base: what a classifier adds to every class's minor number
+GENERATION_MINORS = 0x1000  # minor numbers of one generation of tc classes: class_base is a multiple of it
 
 
 class Code(Model):
