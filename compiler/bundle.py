@@ -104,7 +104,7 @@ class Counter(Model):
     """One counter of one stage. name: wan.in.ssh, wan.in.default, .control, .handed-on, .seen; wan.steer.x; wan.shape.out.x.
 
     stage: xdp, ingress (nft netdev), conntrack (nft inet), egress, tc, steer. kind: rule, default, control, handed-on, seen, other,
-    class. index: its number in the program's slot table (xdp, steer, tc), else 0. verdict: pass, drop or "".
+    class. index: its number in the slot table of `program` (the name of a Code; "" for nft), else 0. verdict: pass, drop or "".
     """
 
     name: Name
@@ -115,6 +115,7 @@ class Counter(Model):
     file: str
     line: U32
     text: str
+    program: str = ""
 
 
 class Nft(Model):
