@@ -1,54 +1,95 @@
-"""Which intent runs where, by the target's capability profile, and why."""
+"""Which intent runs where, by the target's capability profile, and why.
+
+Stages in the order of a packet: NIC, XDP, netdev ingress, connection tracking. A construct that a stage cannot express moves, or is a
+CompileError (N7xx): never widened, narrowed or dropped (LANGUAGE.md, meaning 9). Every decision has a line in `Placed.reasons`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from compiler import bundle, ir
+from compiler.diagnostics import CompileError, Diagnostic
+from compiler.place_chain import Findings, place_forward, place_in, place_out
+from compiler.place_steer import place_steer
+from compiler.placed import ChainPlacement, NicPlacement, Placed, SteerPlacement
+from compiler.profile import Profile
+
+__all__ = ["ChainPlacement", "NicPlacement", "Placed", "SteerPlacement", "place"]
 
 
-@dataclass(frozen=True, slots=True)
-class ChainPlacement:
-    """rules[:split] are judged by `early` (xdp, ingress or ""), the rest and the default by `late` (conntrack, egress or "").
-
-    late == "" means that the early stage judges everything, split == len(rules). The carrier (mark bits) is needed when both are set.
-    """
-
-    chain: ir.Chain
-    early: str
-    split: int
-    late: str
-
-
-@dataclass(frozen=True, slots=True)
-class SteerPlacement:
-    """Where one steer rule runs: ntuple, rss (the NIC), cpumap, devmap, xskmap (XDP), or "" (preferred and not to be had).
-
-    cpus: for cpumap the CPUs that serve the target, in order.
-    """
-
-    rule: ir.SteerRule
-    where: str
-    cpus: tuple[int, ...] = ()
+def place(program: ir.Program, profile: Profile) -> Placed:
+    """Decide for every chain, steer rule and setting. Raises CompileError with every finding."""
+    findings = Findings()
+    nics = tuple(_place_nic(program, nic, index, profile, findings) for index, nic in enumerate(program.nics))
+    forwards = tuple(place_forward(chain, findings) for chain in program.chains if chain.direction == "forward")
+    for setting in program.settings:
+        findings.reason(setting_name(setting), "settings", _setting_reason(setting), setting.span)
+    if findings.diagnostics:
+        raise CompileError(sorted(findings.diagnostics, key=_in_source_order))
+    settings = (*program.settings, *findings.settings)
+    return Placed(program, nics, forwards, settings, tuple(findings.reasons))
 
 
-@dataclass(frozen=True, slots=True)
-class NicPlacement:
-    """Everything of one nic: chains by direction, its steering in rule order (default last, if there is one)."""
-
-    nic: ir.Nic
-    index: int
-    chains: tuple[ChainPlacement, ...]
-    steer: tuple[SteerPlacement, ...]
-    shapes: tuple[ir.Shape, ...]
+def setting_name(setting: ir.Setting | bundle.Setting) -> str:
+    """What a setting is called in plans: wan.channels.combined, host.sysctl.net.core.somaxconn."""
+    return f"{setting.nic or 'host'}.{setting.group}.{setting.key}"
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """The input of every lowering. `settings` holds what the profile allows, also those that steering was turned into."""
+def _place_nic(program: ir.Program, nic: ir.Nic, index: int, profile: Profile, findings: Findings) -> NicPlacement:
+    mine = [chain for chain in program.chains if chain.nic == nic.name]
+    steers = [steer for steer in program.steers if steer.nic == nic.name]
+    chains = [place_in(chain, nic, profile, findings) for chain in mine if chain.direction == "in"]
+    chains += [place_out(chain, findings) for chain in mine if chain.direction == "out"]
+    steered = [placed for steer in steers for placed in place_steer(program, steer, nic, tuple(chains), profile, findings)]
+    shapes = tuple(shape for shape in program.shapes if shape.nic == nic.name)
+    for shape in shapes:
+        findings.reason(shape.name, "tc", _shape_reason(shape), shape.span)
+    if any(chain.early == "xdp" for chain in chains) or any(s.where in ("cpumap", "devmap", "xskmap") for s in steered):
+        _check_mode(nic, profile, findings)
+        _keep_tags(program, nic, findings)
+    return NicPlacement(nic, index, tuple(chains), tuple(steered), shapes)
 
-    program: ir.Program
-    nics: tuple[NicPlacement, ...]
-    forwards: tuple[ChainPlacement, ...]
-    settings: tuple[ir.Setting, ...]
-    reasons: tuple[bundle.Placement, ...]
+
+def _check_mode(nic: ir.Nic, profile: Profile, findings: Findings) -> None:
+    if nic.xdp == "offload":
+        helps = "write `xdp native`, or `xdp none` for nft alone"
+        findings.error("N701", f"nic {nic.name}: `xdp offload` is not supported yet", nic.span, helps)
+    elif not getattr(profile.xdp, nic.xdp):
+        helps = f"write `xdp {'generic' if nic.xdp == 'native' and profile.xdp.generic else 'none'}`: netc never changes the mode by itself"
+        findings.error("N702", f"nic {nic.name} asks for `xdp {nic.xdp}`, which the target {profile.name!r} does not have", nic.span, helps)
+
+
+def _keep_tags(program: ir.Program, nic: ir.Nic, findings: Findings) -> None:
+    """XDP sees a VLAN tag only in the frame. It must be there where a rule asks for tags; elsewhere it is better so, and shown."""
+    asked = any(_asks_for_tags(rule.when) for c in program.chains if c.nic == nic.name for rule in c.rules)
+    asked |= any(_asks_for_tags(rule.when) for s in program.steers if s.nic == nic.name for rule in s.rules)
+    setting = ir.Setting(nic.name, "vlan", "tags-in-frame", 1, prefer=not asked, text="VLAN tags stay in the frame", span=nic.span)
+    findings.settings.append(setting)
+    why = "a rule asks for VLAN tags, and XDP sees only those in the frame" if asked else "XDP looks through tags only in the frame"
+    findings.reason(setting_name(setting), "settings", why, nic.span)
+
+
+def _asks_for_tags(when: ir.Expr) -> bool:
+    match when:
+        case ir.Is(kind):
+            return kind == "vlan"
+        case ir.Within(field, _):
+            return field in (ir.Field.VLAN, ir.Field.VLAN_INNER)
+        case ir.Not(item):
+            return _asks_for_tags(item)
+        case ir.And(items) | ir.Or(items):
+            return any(map(_asks_for_tags, items))
+    return False
+
+
+def _shape_reason(shape: ir.Shape) -> str:
+    if shape.direction == "in":
+        return "HTB on an ifb device: what arrives can only be queued after a redirect"
+    return "one HTB tree on the device: exact device totals; hardware queues are not used for shaping yet"
+
+
+def _setting_reason(setting: ir.Setting) -> str:
+    return "preferred: skipped and shown where it cannot be had" if setting.prefer else "required: refused by the device means no apply"
+
+
+def _in_source_order(finding: Diagnostic) -> tuple[str, int, int]:
+    return finding.span.file, finding.span.line, finding.span.column

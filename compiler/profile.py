@@ -79,8 +79,10 @@ def default() -> Profile:
     return load(_SHIPPED / "generic.yaml")
 
 
-def named(target: str) -> Profile:
-    """What `--target` names: a shipped profile, or else a file. Raises ProfileError."""
+def chosen(target: str | None) -> Profile:
+    """What `--target` names: a shipped profile, or else a file; without it the default. Raises ProfileError."""
+    if not target:
+        return default()
     if target in shipped():
         return load(_SHIPPED / f"{target}.yaml")
     if not Path(target).exists():

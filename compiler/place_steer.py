@@ -1,0 +1,165 @@
+"""Placement of steering: in the NIC where it can be, else by XDP onto CPUs, devices and sockets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from compiler import ir
+from compiler.place_chain import Findings
+from compiler.place_ntuple import flow_specs, overlaps
+from compiler.place_reach import may_be_undecided
+from compiler.placed import ChainPlacement, SteerPlacement
+from compiler.profile import Profile
+from compiler.space import Space
+
+
+def place_steer(
+    program: ir.Program, steer: ir.Steer, nic: ir.Nic, chains: tuple[ChainPlacement, ...], profile: Profile, findings: Findings
+) -> list[SteerPlacement]:
+    """Decide for every rule of one steer block in order; the default comes last as a rule that matches everything."""
+    return [*_Steering(program, steer, nic, chains, profile, findings).place()]
+
+
+def cpus_of_queues(program: ir.Program, nic: str) -> tuple[int, ...]:
+    """The CPUs that serve the nic's queues in order (`queues N on cpus L`); empty: CPU = queue number."""
+    for setting in program.settings:
+        if setting.nic == nic and (setting.group, setting.key) == ("irq", "cpus") and isinstance(setting.value, tuple):
+            return tuple(int(cpu) for cpu in setting.value)
+    return ()
+
+
+class _Steering:
+    def __init__(
+        self, program: ir.Program, steer: ir.Steer, nic: ir.Nic, chains: tuple[ChainPlacement, ...], profile: Profile, findings: Findings
+    ) -> None:
+        self.program, self.steer, self.nic, self.profile, self.findings = program, steer, nic, profile, findings
+        self.space = Space(program)
+        self.incoming = next((chain for chain in chains if chain.chain.direction == "in"), None)
+        self.queue_cpus = cpus_of_queues(program, nic.name)
+        self.in_nic = 0  # ntuple rules used
+
+    def place(self) -> list[SteerPlacement]:
+        placed = [self._place_rule(rule, self.steer.rules[:index]) for index, rule in enumerate(self.steer.rules)]
+        if self.steer.default is not None:
+            rule = ir.SteerRule("default", ir.Const(True), self.steer.default, text="default", span=self.steer.span)
+            placed.append(self._place_default(rule))
+        return placed
+
+    def _place_rule(self, rule: ir.SteerRule, earlier: tuple[ir.SteerRule, ...]) -> SteerPlacement:
+        if rule.target.kind == "queues":
+            return self._place_queues(rule, earlier)
+        return self._place_elsewhere(rule)
+
+    def _place_default(self, rule: ir.SteerRule) -> SteerPlacement:
+        table = self.profile.rss.indirection
+        if rule.target.kind != "queues":
+            return self._place_elsewhere(rule)
+        if table:
+            self._need(rule, "rss", "indirection", rule.target.numbers)
+            return self._done(rule, "rss", f"the NIC's RSS indirection table ({table} entries) spreads over these queues")
+        return self._on_cpus(rule, f"the target {self.profile.name!r} has no RSS indirection table")
+
+    def _place_queues(self, rule: ir.SteerRule, earlier: tuple[ir.SteerRule, ...]) -> SteerPlacement:
+        why_not, specs = self._nic_rules(rule, earlier)
+        if why_not:
+            return self._on_cpus(rule, why_not)
+        self.in_nic += len(specs)
+        for number, spec in enumerate(specs):
+            self._need(rule, "ntuple", f"{rule.name}/{number}", (*spec, "action", rule.target.numbers[0]))
+        return self._done(rule, "ntuple", f"{len(specs)} flow rule(s) in the NIC; later fragments carry no ports and follow RSS")
+
+    def _nic_rules(self, rule: ir.SteerRule, earlier: tuple[ir.SteerRule, ...]) -> tuple[str, list[tuple[int | str, ...]]]:
+        """The flow rules for the NIC, or why it cannot have them."""
+        room = self.profile.ntuple.rules - self.in_nic
+        if not self.profile.ntuple.rules:
+            return f"the target {self.profile.name!r} has no ntuple table", []
+        if len(rule.target.numbers) != 1:
+            return "a flow rule in the NIC names one queue, and netc programs no RSS contexts yet", []
+        if other := next((item for item in earlier if overlaps(rule.when, item.when, self.space)), None):
+            return f"it overlaps `{other.text or other.name}` before it, and the NIC has an order of its own", []
+        specs = flow_specs(rule.when, self.program)
+        if specs is None:
+            return "the NIC's flow rules cannot say it exactly", []
+        if len(specs) > room:
+            return f"it takes {len(specs)} flow rules and the NIC has room for {room}", []
+        return "", specs
+
+    def _on_cpus(self, rule: ir.SteerRule, why: str) -> SteerPlacement:
+        """A queue's flow goes to the CPU that serves the queue."""
+        serving = self.queue_cpus
+        cpus = tuple(dict.fromkeys(serving[q % len(serving)] if serving else q for q in rule.target.numbers))
+        return self._by_xdp(replace(rule, target=ir.Target("cpus", cpus)), rule, "cpumap", f"{why}; XDP moves it to the CPUs that serve these queues")
+
+    def _place_elsewhere(self, rule: ir.SteerRule) -> SteerPlacement:
+        match rule.target.kind:
+            case "cpus":
+                return self._by_xdp(rule, rule, "cpumap", "XDP hands the packet to that CPU's queue")
+            case "nic":
+                self._check_leaves_stack(rule)
+                self._check_way_out(rule)
+                return self._by_xdp(rule, rule, "devmap", "XDP redirects by the kernel's routes; what has no route goes to the stack")
+            case "socket":
+                self._check_leaves_stack(rule)
+                return self._by_xdp(rule, rule, "xskmap", "XDP hands the frame to the AF_XDP socket")
+        raise ValueError(f"steer target {rule.target.kind!r}")
+
+    def _by_xdp(self, aimed: ir.SteerRule, rule: ir.SteerRule, where: str, why: str) -> SteerPlacement:
+        if obstacle := self._xdp_obstacle(aimed, where):
+            return self._cannot(rule, *obstacle)
+        cpus = aimed.target.numbers if where == "cpumap" else ()
+        if cpus:
+            self._need(rule, "require", "cpus", cpus)
+        return self._done(rule, where, why, cpus)
+
+    def _xdp_obstacle(self, rule: ir.SteerRule, where: str) -> tuple[str, str, str] | None:
+        """Code, words and help of what keeps XDP from doing it."""
+        if self.nic.xdp == "none" or not self.profile.xdp.redirect:
+            whose = f"nic {self.nic.name} says `xdp none`" if self.nic.xdp == "none" else f"the target {self.profile.name!r} has no XDP redirect"
+            return "N708", f"it needs XDP to redirect, and {whose}", "allow XDP on the nic, steer to queues, or write `prefer`"
+        if where != "cpumap":
+            return None
+        if self.incoming is not None and self.incoming.late and not self.profile.xdp.cpumap_metadata:
+            helps = "put no stateful rule in the filter, or use a kernel from 6.16 on"
+            return "N710", "a redirect to a CPU loses the XDP metadata here, which carries verdicts to the stateful rules", helps
+        beyond = [cpu for cpu in rule.target.numbers if self.profile.cpus and cpu >= self.profile.cpus]
+        if beyond:
+            helps = f"name CPUs from 0 to {self.profile.cpus - 1}, or write `prefer`"
+            return "N709", f"CPU {', '.join(map(str, beyond))} is not in the target {self.profile.name!r}, which has {self.profile.cpus}", helps
+        return None
+
+    def _check_leaves_stack(self, rule: ir.SteerRule) -> None:
+        """Such packets must be wholly judged before they leave (LANGUAGE.md, meaning 8)."""
+        if self.incoming is None or not self.incoming.late:
+            return
+        if not (example := may_be_undecided(rule.when, self.incoming, self.space)):
+            return
+        stateful = self.incoming.chain.rules[min(self.incoming.split, len(self.incoming.chain.rules) - 1)]
+        words = f"`{rule.text or rule.name}` takes packets from the stack that {self.incoming.chain.name} has not judged yet ({example})"
+        helps = "judge all of them before the first stateful rule: a `pass` or `drop` without `limit` that covers what is steered"
+        self.findings.error("N706", words, rule.span, helps, ((stateful.span, "they would be judged from here on"),))
+
+    def _check_way_out(self, rule: ir.SteerRule) -> None:
+        """A redirect goes around everything that the target does with what it sends."""
+        out, steered = rule.target.name, rule.text or rule.name
+        for chain in self.program.chains:
+            if (chain.direction, chain.nic) == ("out", out) or (chain.direction, chain.nic, chain.to) == ("forward", self.nic.name, out):
+                helps = f"take the rule out, or move what {chain.name} judges to `filter {self.nic.name} in`"
+                self.findings.error("N707", f"`{steered}` would go around the filter {chain.name}", rule.span, helps, ((chain.span, "skipped"),))
+        for shape in self.program.shapes:
+            if shape.nic == out and shape.direction == "out":
+                helps = "let the stack route these packets, or take the shape out"
+                self.findings.error("N707", f"`{steered}` would go around {shape.name}", rule.span, helps, ((shape.span, "skipped"),))
+
+    def _cannot(self, rule: ir.SteerRule, code: str, words: str, helps: str) -> SteerPlacement:
+        if rule.prefer:
+            return self._done(rule, "", f"skipped: {words}")
+        self.findings.error(code, f"`{rule.text or rule.name}`: {words}", rule.span, helps)
+        return SteerPlacement(rule, "")
+
+    def _need(self, rule: ir.SteerRule, group: str, key: str, value: tuple[int | str, ...]) -> None:
+        name = key if group == "rss" else f"{self.steer.name}.{key}" if group == "ntuple" else f"{self.steer.name}.{rule.name}.{key}"
+        self.findings.settings.append(ir.Setting(self.nic.name, group, name, value, rule.prefer, rule.text or rule.name, rule.span))
+
+    def _done(self, rule: ir.SteerRule, where: str, why: str, cpus: tuple[int, ...] = ()) -> SteerPlacement:
+        self.findings.reason(f"{self.steer.name}.{rule.name}", where or "skipped", why, rule.span)
+        return SteerPlacement(rule, where, cpus)
