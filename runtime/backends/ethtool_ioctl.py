@@ -1,0 +1,147 @@
+"""What ethtool's netlink family lacks on the kernels that netc supports: driver information, RSS, hash fields, flow rules. By ioctl(SIOCETHTOOL).
+
+An ioctl has no extack: a refusal is an errno. Layouts: include/uapi/linux/ethtool.h (checked by tests/kernel/settings against the header).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import ipaddress
+import socket
+import struct
+from dataclasses import dataclass
+
+_SIOCETHTOOL = 0x8946
+_GDRVINFO, _GRXFH, _SRXFH, _GRXRINGS = 0x03, 0x29, 0x2A, 0x2D
+_GRXCLSRLCNT, _GRXCLSRULE, _GRXCLSRLALL, _SRXCLSRLDEL, _SRXCLSRLINS = 0x2E, 0x2F, 0x30, 0x31, 0x32
+_GRSSH, _SRSSH = 0x46, 0x47
+_RXNFC, _RULE_COUNT, _RULE_LOCATIONS = 192, 184, 188  # sizeof(struct ethtool_rxnfc), offsets of rule_cnt, rule_locs
+_FLOW_SPEC = 16  # offset of fs in ethtool_rxnfc; in it: h_u 4, m_u 76, ring_cookie 152, location 160
+_LOCATION_ANY = 0xFFFFFFFF
+FLOW_TYPES = {"tcp4": 1, "udp4": 2, "sctp4": 3, "tcp6": 5, "udp6": 6, "sctp6": 7}
+HASH_FIELDS = {"src-ip": 0x10, "dst-ip": 0x20, "src-port": 0x40, "dst-port": 0x80}
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    name: str
+    version: str
+    firmware: str
+    bus: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rss:
+    """table: the queue of every indirection entry; key: the hash key's bytes."""
+
+    table: tuple[int, ...]
+    key: bytes
+    function: int
+
+
+def driver(device: str) -> Driver:
+    """ETHTOOL_GDRVINFO. Raises OSError."""
+    answer = _ioctl(device, struct.pack("=I192x", _GDRVINFO))
+    names = [answer[at : at + 32].split(b"\0", 1)[0].decode("utf-8", "replace") for at in (4, 36, 68, 100)]
+    return Driver(*names)
+
+
+def rss(device: str) -> Rss:
+    """ETHTOOL_GRSSH: the indirection table and key. Raises OSError (EOPNOTSUPP: no RSS to be read)."""
+    sizes = _ioctl(device, struct.pack("=IIIIB7x", _GRSSH, 0, 0, 0, 0))
+    _, _, entries, key_size, _ = struct.unpack_from("=IIIIB", sizes)
+    answer = _ioctl(device, struct.pack("=IIIIB7x", _GRSSH, 0, entries, key_size, 0) + bytes(4 * entries + key_size))
+    function = answer[16]
+    table = struct.unpack_from(f"={entries}I", answer, 24)
+    return Rss(table, answer[24 + 4 * entries : 24 + 4 * entries + key_size], function)
+
+
+def set_rss_table(device: str, table: tuple[int, ...]) -> None:
+    """ETHTOOL_SRSSH with the key and function left as they are. Raises OSError."""
+    _ioctl(device, struct.pack(f"=IIIIB7x{len(table)}I", _SRSSH, 0, len(table), 0, 0, *table))
+
+
+def hash_fields(device: str, flow: str) -> tuple[str, ...]:
+    """ETHTOOL_GRXFH: what the RSS hash of a flow type covers. Raises OSError."""
+    answer = _ioctl(device, struct.pack("=IIQ", _GRXFH, FLOW_TYPES[flow], 0) + bytes(_RXNFC - 16))
+    mask = struct.unpack_from("=Q", answer, 8)[0]
+    return tuple(name for name, bit in HASH_FIELDS.items() if mask & bit)
+
+
+def set_hash_fields(device: str, flow: str, fields: tuple[str, ...]) -> None:
+    """ETHTOOL_SRXFH. Raises OSError."""
+    mask = sum(HASH_FIELDS[name] for name in fields)
+    _ioctl(device, struct.pack("=IIQ", _SRXFH, FLOW_TYPES[flow], mask) + bytes(_RXNFC - 16))
+
+
+def receive_rings(device: str) -> int:
+    """ETHTOOL_GRXRINGS: the queues that RSS spreads over. Raises OSError."""
+    return int(struct.unpack_from("=Q", _ioctl(device, struct.pack("=IIQ", _GRXRINGS, 0, 0) + bytes(_RXNFC - 16)), 8)[0])
+
+
+def flow_rule_count(device: str) -> tuple[int, int]:
+    """ETHTOOL_GRXCLSRLCNT: rules there are, and room for (0: the driver does not say). Raises OSError."""
+    answer = _ioctl(device, struct.pack("=II", _GRXCLSRLCNT, 0) + bytes(_RXNFC - 8))
+    return int(struct.unpack_from("=I", answer, _RULE_COUNT)[0]), int(struct.unpack_from("=Q", answer, 8)[0] & 0x7FFFFFFF)
+
+
+def flow_rules(device: str) -> dict[int, bytes]:
+    """Every rule in the NIC: location -> its struct ethtool_rx_flow_spec. Raises OSError."""
+    count, _ = flow_rule_count(device)
+    request = bytearray(struct.pack("=II", _GRXCLSRLALL, 0) + bytes(_RXNFC - 8 + 4 * count))
+    struct.pack_into("=I", request, _RULE_COUNT, count)
+    answer = _ioctl(device, bytes(request))
+    found = struct.unpack_from("=I", answer, _RULE_COUNT)[0]
+    return {at: _flow_rule(device, at) for at in struct.unpack_from(f"={min(found, count)}I", answer, _RULE_LOCATIONS)}
+
+
+def add_flow_rule(device: str, spec: bytes) -> int:
+    """ETHTOOL_SRXCLSRLINS at a place of the driver's choice, or the spec's; returns the location. Raises OSError."""
+    request = struct.pack("=II8x", _SRXCLSRLINS, 0) + spec + bytes(_RXNFC - 16 - len(spec))
+    return int(struct.unpack_from("=I", _ioctl(device, request), _FLOW_SPEC + 160)[0])
+
+
+def delete_flow_rule(device: str, location: int) -> None:
+    """ETHTOOL_SRXCLSRLDEL. Raises OSError."""
+    request = bytearray(struct.pack("=II", _SRXCLSRLDEL, 0) + bytes(_RXNFC - 8))
+    struct.pack_into("=I", request, _FLOW_SPEC + 160, location)
+    _ioctl(device, bytes(request))
+
+
+def flow_spec(words: tuple[int | str, ...], location: int = _LOCATION_ANY) -> bytes:
+    """struct ethtool_rx_flow_spec of words as `ethtool -N` has them: udp4 dst-port 53 action 7. Raises ValueError."""
+    kind, pairs = str(words[0]), dict(zip(words[1::2], words[2::2], strict=True))
+    if kind not in FLOW_TYPES or not set(pairs) <= {"src-ip", "dst-ip", "src-port", "dst-port", "action"} or "action" not in pairs:
+        raise ValueError(f"not a flow rule: {' '.join(map(str, words))}")
+    width = 4 if kind.endswith("4") else 16
+    value, mask = bytearray(52), bytearray(52)
+    for at, name in ((0, "src-ip"), (width, "dst-ip")):
+        if name in pairs:
+            network = ipaddress.ip_network(str(pairs[name]))
+            if len(network.network_address.packed) != width:
+                raise ValueError(f"{kind} has no address {network}")
+            value[at : at + width], mask[at : at + width] = network.network_address.packed, network.netmask.packed
+    for at, name in ((2 * width, "src-port"), (2 * width + 2, "dst-port")):
+        if name in pairs:
+            value[at : at + 2], mask[at : at + 2] = int(pairs[name]).to_bytes(2, "big"), b"\xff\xff"
+    head = struct.pack("=I52s20x52s20x4x", FLOW_TYPES[kind], bytes(value), bytes(mask))
+    return head + struct.pack("=QI4x", int(pairs["action"]), location)
+
+
+def _flow_rule(device: str, location: int) -> bytes:
+    request = bytearray(struct.pack("=II", _GRXCLSRULE, 0) + bytes(_RXNFC - 8))
+    struct.pack_into("=I", request, _FLOW_SPEC + 160, location)
+    return _ioctl(device, bytes(request))[_FLOW_SPEC : _FLOW_SPEC + 168]
+
+
+def _ioctl(device: str, request: bytes) -> bytes:
+    """Hand the kernel a pointer to `request`; returns what it made of it."""
+    name = device.encode()
+    if not 0 < len(name) < 16:
+        raise ValueError(f"not a device name: {device!r}")
+    buffer = ctypes.create_string_buffer(request, len(request))
+    argument = struct.pack("16sP16x", name, ctypes.addressof(buffer))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as plain:
+        fcntl.ioctl(plain.fileno(), _SIOCETHTOOL, argument)
+    return buffer.raw
