@@ -42,7 +42,7 @@ def _run(text: str, function: str) -> tuple[bytes | None, str]:
 
     try:
         code = bytes(BPF(text=text.encode()).dump_func(function.encode()))
-    except Exception as error:  # bcc raises bare Exception for whatever clang refuses
+    except Exception as error:  # noqa: BLE001 (bcc raises bare Exception for whatever clang refuses)
         return None, str(error)
     if not code or len(code) % _WORD:
         return None, f"bcc made no program of {function}"

@@ -1,0 +1,148 @@
+"""Assembles one BPF program's C text, maps and counters; the same for XDP and for tc (SCHED_CLS).
+
+Use, as `compiler.targets.xdp` does:
+
+    c = CProgram("wan.tcx_egress", nic="wan", hook="tcx_egress", sets={s.name: s for s in program.sets})
+    seen = c.counter(Counter...)                     # index in the slot table
+    condition = c_expr.true_when(expr, c)            # C text; may ask `c` for maps of sets
+    code = c.finish(body)                            # body: C statements of `int netc(CONTEXT *ctx) { ... }`, `p` is the packet
+
+In the body: `packet_t *p = PACKET;` this CPU's scratch, `COUNT(index, bytes)`, `netc_parse(p, data, data_end, bytes, accelerated,
+tci)` (for an skb: bpf_skb_pull_data first, skb->vlan_present and skb->vlan_tci last, since tc sees the outer tag beside the frame),
+`netc_now(VALUE(CLOCK))`; see prelude.h and state.h. All programs of a nic count into its one counter map; maps are known by name, and
+their ids come from the names, so that separate lowerings agree on shared ones (nic.counters, clock, set.NAME).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from compiler import bundle, ir
+from compiler.diagnostics import CompileError, Diagnostic
+from compiler.source import NOWHERE, Span
+from compiler.targets import bcc
+
+MAX_INSTRUCTIONS = 30_000  # LLVM 14 wraps 16-bit jumps beyond 32,767 without a word
+MAX_MAPS = 64  # MAX_USED_MAPS, include/linux/bpf_verifier.h
+MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
+_HERE = Path(__file__).resolve().parent
+_CONTEXTS = {"xdp": "struct xdp_md", "tcx_ingress": "struct __sk_buff", "tcx_egress": "struct __sk_buff", "ifb_egress": "struct __sk_buff"}
+_WORD = 8  # bytes of an instruction
+_LD_IMM64 = 0x18
+
+
+def map_id(name: str) -> int:
+    """The symbolic id of a map: 31 bits of its name, since `imm` is signed."""
+    return zlib.crc32(name.encode()) & 0x7FFFFFFF or 1
+
+
+def symbol(name: str) -> str:
+    """A kind's or field's name as prelude.h spells it."""
+    return name.replace(".", "_").replace("-", "_")
+
+
+def referred_maps(code: bytes) -> tuple[int, ...]:
+    """The symbolic ids in a program's ld_imm64 instructions, ascending."""
+    found = set()
+    at = 0
+    while at < len(code):
+        wide = code[at] == _LD_IMM64
+        if wide and code[at + 1] >> 4:
+            found.add(int.from_bytes(code[at + 4 : at + 8], "little"))
+        at += 16 if wide else 8
+    return tuple(sorted(found))
+
+
+class CProgram:
+    """One program in the making: names go into side tables, C gets numbers."""
+
+    def __init__(self, name: str, nic: str, hook: str, sets: Mapping[str, ir.Set], span: Span = NOWHERE) -> None:
+        self.name, self.nic, self.hook, self.sets, self.span = name, nic, hook, sets, span
+        self.maps: dict[int, bundle.Map] = {}
+        self.counters: list[bundle.Counter] = []
+        self._indices: dict[str, int] = {}
+        self.source = ""
+
+    def add_map(
+        self, name: str, kind: str, key_size: int, value_size: int, max_entries: int, *, flags: int = 0, scope: str = "generation",
+        role: str = "", entries: bytes = b"",
+    ) -> int:  # fmt: skip
+        """The id of the map with this name, made on first use."""
+        number = map_id(name)
+        made = bundle.Map(number, name, kind, key_size, value_size, max_entries, flags, scope, role, entries)
+        if self.maps.setdefault(number, made) != made:
+            raise CompileError([self.refusal("N905", f"the maps {name} and {self.maps[number].name} have the same number", "rename one")])
+        return number
+
+    def add_array(self, name: str, size: int, *, scope: str = "generation", role: str = "", content: bytes = b"") -> int:
+        """An array map of one value of `size` bytes, reached without a helper call (`VALUE(id)`) and by mmap."""
+        entries = bytes(4) + content if content else b""
+        return self.add_map(name, "array", 4, size, 1, flags=MMAPABLE, scope=scope, role=role, entries=entries)
+
+    def add_counter(self, counter: bundle.Counter) -> int:
+        """The counter's index in this program's slot table; the same name gives the same index. Its `index` is set here."""
+        if counter.name not in self._indices:
+            self._indices[counter.name] = len(self.counters)
+            made = {name: getattr(counter, name) for name in counter.__struct_fields__}
+            self.counters.append(bundle.Counter(**{**made, "index": len(self.counters), "program": self.name}))
+        return self._indices[counter.name]
+
+    def index(self, name: str) -> int:
+        """The index of a counter that was added before."""
+        return self._indices[name]
+
+    def clock(self) -> int:
+        return self.add_array("clock", 8, role="clock")
+
+    def refusal(self, code: str, message: str, help_: str, span: Span | None = None) -> Diagnostic:
+        return Diagnostic(code, message, span or self.span, help_)
+
+    def finish(self, body: str) -> bundle.Code:
+        """Compile. `self.source` is the whole text then. Raises CompileError N901 (too long), N902 (too many maps), N905 (bug)."""
+        self.source = self._head() + body + "}\n"
+        try:
+            code = bcc.compile_c(self.source, "netc")
+        except bcc.CError as error:
+            raise CompileError([self.refusal("N905", f"netc made C that clang refuses: {error}", "this is a bug in netc")]) from error
+        if len(code) // _WORD > MAX_INSTRUCTIONS:
+            help_ = "put the addresses and ports of similar rules into named sets, so that one rule does the work of many"
+            message = f"{self.name} comes to {len(code) // _WORD} BPF instructions, more than {MAX_INSTRUCTIONS}"
+            raise CompileError([self.refusal("N901", message, help_)])
+        maps = referred_maps(code)
+        if len(maps) > MAX_MAPS:
+            help_ = "use fewer named sets and fewer limits per source: each needs a map or two"
+            message = f"{self.name} needs {len(maps)} BPF maps, the kernel allows {MAX_MAPS} a program"
+            raise CompileError([self.refusal("N902", message, help_)])
+        return bundle.Code(self.name, self.nic, self.hook, code, maps, True)
+
+    def used_maps(self, code: bundle.Code) -> list[bundle.Map]:
+        """The maps that the finished program refers to, by id; what clang threw out is not among them."""
+        return [self.maps[number] for number in code.maps]
+
+    def _head(self) -> str:
+        if len(self.counters) >= bundle.COUNTER_SLOTS:
+            message = f"{self.name} has {len(self.counters)} counters, {bundle.COUNTER_SLOTS - 1} are possible"
+            raise CompileError([self.refusal("N901", message, "use sets: one rule for many addresses or ports")])
+        counters = bundle.CPU_MAX * bundle.COUNTER_SLOTS * 16
+        ids = {
+            "SCRATCH": self.add_array(f"{self.name}.scratch", bundle.CPU_MAX * bundle.SCRATCH_SIZE, role="scratch"),
+            "SLOTS": self.add_array(f"{self.name}.slots", 4 * max(1, len(self.counters)), role="slots"),
+            "COUNTERS": self.add_array(f"{self.nic}.counters", counters, scope="persistent", role="counters"),
+            "CLOCK": self.clock(),
+        }
+        numbers = {"CPU_MAX": bundle.CPU_MAX, "SCRATCH_SIZE": bundle.SCRATCH_SIZE, "COUNTER_SLOTS": bundle.COUNTER_SLOTS, **ids}
+        lines = [f"#define {name} {number}" for name, number in numbers.items()]
+        lines += [f"#define KIND_{symbol(kind)} {1 << i}u" for i, kind in enumerate(ir.KINDS)]
+        lines += [f"#define HAVE_{symbol(field)} {1 << i}u" for i, field in enumerate(ir.Field)]
+        lines.append("#define PACKET netc_packet(VALUE(SCRATCH))")
+        lines.append("#define COUNT(index, bytes) netc_count(VALUE(COUNTERS), VALUE(SLOTS), (index), (bytes))")
+        files = ("prelude.h", "state.h", "effects.h") if self.hook == "xdp" else ("prelude.h", "state.h")
+        parts = ["\n".join(lines), *((_HERE / name).read_text(encoding="ascii") for name in files)]
+        return "\n".join(parts) + f"\nint netc({_CONTEXTS[self.hook]} *ctx)\n{{\n"
+
+
+def counter(name: str, stage: str, kind: str, verdict: str = "", span: Span = NOWHERE, text: str = "") -> bundle.Counter:
+    """A bundle.Counter whose index is still to be set by `CProgram.add_counter`."""
+    return bundle.Counter(name, stage, kind, 0, verdict, span.file, span.line, text)

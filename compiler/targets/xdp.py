@@ -1,0 +1,163 @@
+"""XDP: one program a nic from its `in` chain and the steering that runs in XDP; the tcx carrier where a later stage goes on.
+
+The program: parse → count `seen` → control traffic → rules in order → hand on or default → count → mark → steer. A rule that fits
+writes its counter's index to the scratch (the first u32; a steer rule the second), so a test run can be asked which rule it was.
+Straight-line code, one condition after the other over fields in map memory; see prelude.h for why. Not failing open: what cannot be
+marked for the next stage goes on without a mark and is judged there as pending (counted as CHAIN.unmarked).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compiler import bundle, ir, place
+from compiler.diagnostics import CompileError
+from compiler.targets import c_expr, tcx, xdp_rules, xdp_steer
+from compiler.targets.c_program import CProgram, counter
+
+_RESERVED = ("seen", "default", "control", "handed-on", "unmarked")
+
+
+@dataclass(frozen=True, slots=True)
+class XdpParts:
+    """What goes into the bundle; `sources`: C text by program name."""
+
+    maps: tuple[bundle.Map, ...]
+    programs: tuple[bundle.Code, ...]
+    counters: tuple[bundle.Counter, ...]
+    sets: tuple[bundle.DynamicSet, ...]
+    sources: dict[str, str]
+
+
+def lower(placed: place.Placed) -> XdpParts:
+    """Every nic's XDP program and carrier. Raises CompileError (N901-N905) for what does not fit into one."""
+    sets = {item.name: item for item in placed.program.sets}
+    steers = {item.nic: item for item in placed.program.steers}
+    indices = {nic.nic.name: nic.index for nic in placed.nics}
+    made: list[tuple[bundle.Code, CProgram]] = []
+    for nic in placed.nics:
+        chain = early_chain(nic)
+        if chain or xdp_steer.needed(nic):
+            c = CProgram(f"{nic.nic.name}.xdp", nic.nic.name, "xdp", sets, nic.nic.span)
+            made.append((c.finish(_Program(c, nic, chain, steers.get(nic.nic.name), indices).body()), c))
+        if tcx.carries(nic) and not any(shape.direction == "in" for shape in nic.shapes):
+            made.append(tcx.ingress(nic, sets))
+    return _parts(made, sets)
+
+
+def early_chain(nic: place.NicPlacement) -> place.ChainPlacement | None:
+    """The chain of what arrives, when XDP judges it."""
+    return next((item for item in nic.chains if item.early == "xdp" and item.chain.direction == "in"), None)
+
+
+def _parts(made: list[tuple[bundle.Code, CProgram]], sets: dict[str, ir.Set]) -> XdpParts:
+    maps: dict[int, bundle.Map] = {}
+    found: list[bundle.DynamicSet] = []
+    for code, c in made:
+        for item in c.used_maps(code):
+            if maps.setdefault(item.id, item) != item:
+                message = f"the maps {item.name} and {maps[item.id].name} have the same number"
+                raise CompileError([c.refusal("N905", message, "rename the nic or the set")])
+            if item.role == "set":
+                known = sets[item.name.removeprefix("set.")]
+                found.append(bundle.DynamicSet(known.name, c.nic, item.id, known.size or 0, known.timeout or 0))
+    programs = tuple(code for code, _ in made)
+    counters = tuple(item for _, c in made for item in c.counters)
+    return XdpParts(tuple(maps.values()), programs, counters, tuple(found), {code.name: c.source for code, c in made})
+
+
+class _Program:
+    """The C body of one nic's XDP program."""
+
+    def __init__(
+        self, c: CProgram, nic: place.NicPlacement, chain: place.ChainPlacement | None, steer: ir.Steer | None, indices: dict[str, int]
+    ) -> None:
+        self.c, self.nic, self.chain, self.steer, self.indices = c, nic, chain, steer, indices
+
+    def body(self) -> str:
+        steering = self._steering()
+        judging = self._judging() if self.chain else ""
+        return self._entry() + judging + self._passed() + steering + "    return XDP_PASS;\n" + self._dropped()
+
+    def _chain_counter(self, kind: str, verdict: str = "") -> int:
+        assert self.chain is not None
+        chain = self.chain.chain
+        kind_of_counter = kind if kind != "unmarked" else "other"
+        return self.c.add_counter(counter(f"{chain.name}.{kind}", "xdp", kind_of_counter, verdict, chain.span))
+
+    def _entry(self) -> str:
+        lines = [
+            "    packet_t *p = PACKET;\n",
+            "    u32 bytes = bpf_xdp_get_buff_len(ctx);\n",
+            "    netc_parse(p, (void *)(long)ctx->data, (void *)(long)ctx->data_end, bytes, 0, 0);\n",
+        ]
+        if self.chain:
+            lines.insert(2, f"    COUNT({self._chain_counter('seen')}, bytes);\n")
+        if self._uses_time():
+            lines.append("    p->now = netc_now(VALUE(CLOCK));\n")
+        return "".join(lines)
+
+    def _uses_time(self) -> bool:
+        sets = dict(self.c.sets)
+        rules = self.chain.chain.rules if self.chain else ()
+        return xdp_rules.uses_time(rules, sets) or any(xdp_rules.asks_clock(s.rule.when, sets) for s in self.nic.steer)
+
+    def _judging(self) -> str:
+        assert self.chain is not None
+        chain, split, late = self.chain.chain, self.chain.split, self.chain.late
+        lines = [self._control(chain)]
+        lines += [self._rule(chain, item, c_expr.true_when(item.when, self.c)) for item in chain.rules[:split]]
+        if late:
+            index = self._chain_counter("handed-on")
+            lines.append(f"    if (p->kinds & (KIND_ip4 | KIND_ip6)) {{ p->judged = {index}; p->handed = 1; goto passed; }}\n")
+            lines += [self._tail_rule(chain, item) for item in chain.rules[split:]]
+        index = self._chain_counter("default", chain.default)
+        lines.append(f"    p->judged = {index}; goto {'passed' if chain.default == 'pass' else 'dropped'};\n")
+        return "".join(lines)
+
+    def _control(self, chain: ir.Chain) -> str:
+        """Control packets: only rules that name their kind, over the whole chain; then they pass."""
+        lines = ["    if (p->control) {\n"]
+        for item in chain.rules:
+            if mask := c_expr.control_mask(item.when):
+                condition = c_expr.true_when(item.when, self.c)
+                if condition != c_expr.NEVER:
+                    lines.append(self._rule(chain, item, f"(p->control & ({mask})) && {condition}"))
+        lines.append(f"    p->judged = {self._chain_counter('control', 'pass')}; goto passed;\n    }}\n")
+        return "".join(lines)
+
+    def _tail_rule(self, chain: ir.Chain, item: ir.Rule) -> str:
+        """A rule of the later stage, for what is not IP and never gets there."""
+        condition = c_expr.true_when(xdp_rules.without_ip(item.when), self.c)
+        return "" if condition == c_expr.NEVER else self._rule(chain, item, condition)
+
+    def _rule(self, chain: ir.Chain, item: ir.Rule, condition: str) -> str:
+        if item.name in _RESERVED:
+            message = f"a rule cannot be called {item.name}: the counter {chain.name}.{item.name} is the stage's own"
+            raise CompileError([self.c.refusal("N903", message, "call it something else", item.span)])
+        return xdp_rules.rule(self.c, chain, item, condition, self.nic.index)
+
+    def _passed(self) -> str:
+        if self.chain is None:
+            return ""
+        count = self._count_judged()
+        if not self.chain.late:
+            return f"passed:\n{count}"
+        unmarked = self._chain_counter("unmarked")
+        pending, passed = (base | self.nic.index << 24 for base in (bundle.MARK_PENDING, bundle.MARK_PASSED))
+        mark = f"    if (!netc_mark(ctx, p->handed ? {pending}u : {passed}u)) COUNT({unmarked}, p->bytes);\n"
+        return f"passed:\n{count}{mark}"
+
+    def _dropped(self) -> str:
+        if self.chain is None:
+            return ""
+        return f"dropped:\n{self._count_judged()}    return XDP_DROP;\n"
+
+    def _count_judged(self) -> str:
+        """Count what was judged, once for all rules; the bound is for the verifier."""
+        return f"    {{ u32 judged = p->judged; if (judged < {len(self.c.counters)}) COUNT(judged, p->bytes); }}\n"
+
+    def _steering(self) -> str:
+        if self.steer is None or not xdp_steer.needed(self.nic):
+            return ""
+        return xdp_steer.steering(self.c, self.steer, self.nic, self.indices)
