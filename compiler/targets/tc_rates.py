@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from compiler import ir
 from compiler.diagnostics import Diagnostic
+from compiler.source import Span
 
 FLOOR = 8_000  # bit/s owed to a class without `min`: HTB has no class with a rate of 0
 HZ = 250  # HTB refills once a timer tick at worst: a bucket has to hold one tick's bytes
@@ -101,7 +102,7 @@ def _fit(classes: tuple[ir.Class, ...], room: int, words: str, shape: ir.Shape) 
     ]  # fmt: skip
 
 
-def _number(what: str, value: int, span: ir.Span) -> list[Diagnostic]:
+def _number(what: str, value: int, span: Span) -> list[Diagnostic]:
     if value % 8 == 0 and FLOOR <= value < 1 << 40:
         return []
     return [
