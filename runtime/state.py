@@ -32,13 +32,17 @@ class StateError(Exception):
 
 
 class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One bundle on the devices it was bound to. `bindings`: nic → device name. `when`: Unix time in seconds."""
+    """One bundle on the devices it was bound to. `bindings`: nic → device name. `when`: Unix time in seconds.
+
+    boot: the kernel's boot id; nothing of netc's in the kernel outlives a reboot.
+    """
 
     generation: int
     bundle: str
     policy: str
     bindings: dict[str, str]
     when: int
+    boot: str
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,10 +120,15 @@ class Store:
         write_atomically(self.directory / name, data)
 
 
+def boot_id() -> str:
+    """Which boot of the kernel this is."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def installed_now(record: Record, bundle: str, policy: str, bindings: dict[str, str]) -> Record:
     """The record after an apply: the next generation is current, what was current is the history's last."""
     generation = record.generation + 1
-    current = Installed(generation, bundle, policy, bindings, int(time.time()))
+    current = Installed(generation, bundle, policy, bindings, int(time.time()), boot_id())
     return Record(generation, current, record.history + ((record.current,) if record.current else ()))
 
 

@@ -1,0 +1,167 @@
+"""Changes of what is installed: apply, rollback, remove. Each is one transaction under the lock, after ending an unfinished one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from compiler import bundle as bundles
+from compiler.bundle import Bundle
+from runtime import binding, lock, plan, recover, state, transaction, verify
+from runtime.context import Context
+from runtime.journal import Intent, Journal
+from runtime.plan import Plan
+from runtime.steps import Step
+from runtime.transaction import Left
+
+Report = Callable[[str, Step], None]
+
+
+class ApplyError(Exception):
+    """A change that is refused before anything was touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a change did. `changed` False: everything was as wanted already. `left`: what could not be cleaned up."""
+
+    plan: Plan | None
+    record: state.Record
+    changed: bool
+    left: tuple[Left, ...] = ()
+    recovered: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A wanted state: a bundle's bytes on its devices, or nothing (None)."""
+
+    command: str
+    data: bytes | None
+    bindings: Mapping[str, str]
+
+
+@contextmanager
+def changing(store: state.Store, context: Context, command: str) -> Iterator[list[str]]:
+    """Hold the lock with no unfinished change left; gives what was recovered, in words."""
+    store.prepare()
+    with lock.exclusive(store.directory, command):
+        yield recover.recover(store, context)
+
+
+def plan_change(store: state.Store, context: Context, change: Change) -> tuple[Plan, Context]:
+    """The plan from what is installed to what is wanted. Reads only. Raises ApplyError, BindingError, StateError, StepError."""
+    record = store.record()
+    current = installed_here(record)
+    old = store.bundle(current.bundle) if current else None
+    new = bundles.decode(change.data) if change.data is not None else None
+    bound = with_devices(context, change.bindings, current.bindings if current else {})
+    return plan.build(bound, new, old, record.generation + 1), bound
+
+
+def installed_here(record: state.Record) -> state.Installed | None:
+    """What is installed as the kernel can still have it: nothing of netc's outlives a reboot."""
+    current = record.current
+    return current if current is not None and current.boot == state.boot_id() else None
+
+
+def with_devices(context: Context, new: Mapping[str, str], old: Mapping[str, str]) -> Context:
+    """The context with every device that the change is about. A nic cannot move to another device in one step."""
+    for nic, device in old.items():
+        if new.get(nic, device) != device:
+            raise ApplyError(
+                f"nic {nic} is installed on {device} and would move to {new[nic]}\n"
+                "  = help: take the policy off first (netc remove), then apply it to the other device"
+            )
+    return replace(context, devices=binding.devices({**old, **new}))
+
+
+def apply(store: state.Store, context: Context, change: Change, report: Report) -> Outcome:
+    """Make `change` true, or leave everything as it was. Raises what plan_change raises, and TransactionFailed."""
+    with changing(store, context, change.command) as recovered:
+        record = store.record()
+        if nothing_to_do(store, context, record, change):
+            return Outcome(None, record, False, recovered=tuple(recovered))
+        prepare_slots(store, change)
+        planned, bound = plan_change(store, context, change)
+        after = _record_after(store, record, change)
+        left = _transact(store, record, after, change, planned, report)
+        return Outcome(planned, after, True, tuple(left), tuple(recovered))
+
+
+def nothing_to_do(store: state.Store, context: Context, record: state.Record, change: Change) -> bool:
+    """Is the same bundle installed on the same devices, and still there as it was installed?"""
+    current = installed_here(record)
+    if current is None:
+        return change.data is None and record.current is None
+    if change.data is None or bundles.identity(change.data) != current.bundle or dict(change.bindings) != current.bindings:
+        return False
+    bound = with_devices(context, current.bindings, {})
+    return not verify.drift(bound, store.bundle(current.bundle), current.generation)
+
+
+def prepare_slots(store: state.Store, change: Change) -> None:
+    """Give every counter its slot. Slots are only ever added: a counter that is gone keeps its own for when it comes back."""
+    if change.data is None:
+        return
+    known = store.slots()
+    slots = assign(bundles.decode(change.data), known)
+    if slots != known:
+        store.write_slots(slots)
+
+
+def assign(bundle: Bundle, known: state.Slots) -> state.Slots:
+    """The slot tables with this bundle's counters in them."""
+    assigned: state.Slots = plan.backend("xdp").assign_slots(bundle, known)
+    return assigned
+
+
+def _record_after(store: state.Store, record: state.Record, change: Change) -> state.Record:
+    if change.data is None:
+        return state.removed_now(record)
+    policy = bundles.decode(change.data).policy
+    return state.installed_now(record, store.keep_bundle(change.data), policy, dict(change.bindings))
+
+
+def _transact(
+    store: state.Store, record: state.Record, after: state.Record, change: Change, planned: Plan, report: Report
+) -> list[Left]:
+    journal = Journal(store.directory)
+    current = installed_here(record)
+    journal.begin(
+        Intent(
+            command=change.command,
+            generation=after.generation,
+            new=after.current.bundle if after.current else "",
+            old=current.bundle if current else "",
+            bindings=dict(change.bindings),
+            old_bindings=current.bindings if current else {},
+            boot=state.boot_id(),
+        )
+    )
+    try:
+        left = transaction.run(planned.ordered(), journal, lambda: store.write_record(after), report)
+    except transaction.TransactionFailed as failure:
+        if not failure.left:  # what is left stays in the journal: the next command tries again
+            journal.close()
+        raise
+    journal.close()
+    return left
+
+
+def read_input(path: Path) -> tuple[bool, bytes]:
+    """(is a bundle, its bytes) of a FILE|BUNDLE argument; a policy's bytes are not read here. Raises ApplyError."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            if not path.is_file():
+                raise ApplyError(f"{path} is not a file")
+            if not file.read(len(bundles.MAGIC)).startswith(b"netc-bundle"):
+                return False, b""
+            file.seek(0)
+            return True, file.read(bundles.MAX_FILE + 1)
+    except OSError as error:
+        raise ApplyError(f"{path}: {error.strerror}") from None

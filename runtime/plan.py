@@ -1,0 +1,100 @@
+"""What an apply will do, in order. Gathering the steps reads the system; nothing here changes it.
+
+The one place of the order:
+
+    stage   settings that disrupt (channels, rings: the programs go on last), tc (ifb devices, new classes), nft (dry run),
+            xdp (maps, programs), the other settings
+    flip    xdp, nft, tc when something is installed: from open to judged, a packet is never let through by a later stage that
+            an earlier one has already stopped judging for. Removal goes the other way round.
+    clean   what the old generation leaves: as in flip
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+
+from compiler.bundle import Bundle
+from runtime.context import Context
+from runtime.steps import Step
+
+BACKENDS = ("settings", "tc", "nft", "xdp")
+_FLIP_ORDER = ("xdp", "nft", "tc", "settings")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One step and the backend that it belongs to."""
+
+    backend: str
+    step: Step
+
+    @property
+    def prepares(self) -> bool:
+        """Is no step of its own right: loading, a dry run, cleaning up. The flips and the settings are what changes."""
+        return self.step.phase == "clean"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A `prefer` that cannot be had here, and the device's own words."""
+
+    text: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The ordered steps from `old` to `new` (None: nothing installed) as generation `generation`."""
+
+    generation: int
+    new: Bundle | None
+    old: Bundle | None
+    steps: tuple[Planned, ...]
+    skipped: tuple[Skipped, ...]
+
+    def ordered(self) -> list[Step]:
+        return [planned.step for planned in self.steps]
+
+    def disruptive(self) -> list[Step]:
+        return [planned.step for planned in self.steps if planned.step.disruptive]
+
+
+def backend(name: str) -> ModuleType:
+    """The steps module of a backend, imported when it is first needed (netlink and nft libraries come with it)."""
+    return importlib.import_module(f"runtime.steps.{name}")
+
+
+def build(context: Context, new: Bundle | None, old: Bundle | None, generation: int) -> Plan:
+    """Ask every backend for its steps and put them in order. Raises StepError where a backend sees that it cannot be done."""
+    found: list[Planned] = []
+    skipped: list[Skipped] = []
+    for name in BACKENDS:
+        steps = backend(name).steps(context, new, old, generation)
+        found += [Planned(name, step) for step in steps]
+        skipped += _skipped(steps)
+    return Plan(generation, new, old, order(found, removing=new is None), tuple(skipped))
+
+
+def order(steps: list[Planned], removing: bool = False) -> tuple[Planned, ...]:
+    """The order above. Steps of one backend and phase stay in the order that the backend gave."""
+    flips = tuple(reversed(_FLIP_ORDER)) if removing else _FLIP_ORDER
+
+    def rank(planned: Planned) -> tuple[int, int]:
+        phase = ("stage", "flip", "clean").index(planned.step.phase)
+        if phase == 0:
+            late = planned.backend == "settings" and not planned.step.disruptive
+            return phase, len(BACKENDS) if late else BACKENDS.index(planned.backend)
+        return phase, flips.index(planned.backend)
+
+    return tuple(sorted(steps, key=rank))
+
+
+def _skipped(steps: list[Step]) -> list[Skipped]:
+    """Steps may carry `skipped`: pairs of a preferred setting and why it cannot be had."""
+    return [
+        Skipped(str(getattr(setting, "text", "") or setting), str(words))
+        for step in steps
+        for setting, words in getattr(step, "skipped", ())
+    ]

@@ -1,0 +1,61 @@
+"""Ends a change that a crash left half way: takes it back if it was not committed, cleans up if it was.
+
+Called under the lock before anything else is changed. The steps are made again from the stored bundles; what a step saved
+for its undo comes from the journal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runtime import binding, plan, state, transaction
+from runtime.context import Context
+from runtime.journal import Journal, Unfinished
+from runtime.steps import Step, StepError
+
+
+class RecoveryFailed(Exception):
+    """The unfinished change could not be ended. The text says what is left and where; the journal stays."""
+
+
+def recover(store: state.Store, context: Context) -> list[str]:
+    """What was done, in words; empty when nothing was unfinished. Raises RecoveryFailed, StateError."""
+    journal = Journal(store.directory)
+    unfinished = journal.unfinished()
+    if unfinished is None:
+        journal.path.unlink(missing_ok=True)
+        return []
+    intent = unfinished.intent
+    name = f"netc {intent.command} (generation {intent.generation})"
+    if intent.boot != state.boot_id():
+        journal.close()
+        return [f"{name} was cut short by a reboot: the kernel has forgotten it"]
+    if store.record().generation >= intent.generation:
+        left = transaction.clean(_steps(store, context, unfinished), _silent)
+        journal.close()
+        return [f"{name} was cut short after it was done: finished it", *(f"not cleaned up: {x.text}: {x.words}" for x in left)]
+    steps = [step for step in _steps(store, context, unfinished) if step.phase != "clean"]
+    for number, saved in unfinished.saved.items():
+        if saved is not None and number < len(steps):
+            steps[number].saved = saved  # type: ignore[attr-defined]
+    undone, left = transaction.undo([steps[n] for n in unfinished.started if n < len(steps)], _silent)
+    if left:
+        what = "\n".join(f"  {x.text}: {x.words}" for x in left)
+        raise RecoveryFailed(f"{name} was cut short and could not be taken back; still there:\n{what}")
+    journal.close()
+    return [f"{name} was cut short: took back {len(undone)} steps, what was installed before is in force"]
+
+
+def _steps(store: state.Store, context: Context, unfinished: Unfinished) -> list[Step]:
+    intent = unfinished.intent
+    new = store.bundle(intent.new) if intent.new else None
+    old = store.bundle(intent.old) if intent.old else None
+    try:
+        bound = replace(context, devices=binding.devices({**intent.old_bindings, **intent.bindings}))
+        return plan.build(bound, new, old, intent.generation).ordered()
+    except (binding.BindingError, StepError, OSError) as error:
+        raise RecoveryFailed(f"netc {intent.command} was cut short and cannot be taken back: {error}") from None
+
+
+def _silent(_what: str, _step: Step) -> None:
+    """Recovery reports its result, not each step."""
