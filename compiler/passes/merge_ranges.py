@@ -1,0 +1,54 @@
+"""Tests of one field beside each other become one: a union in Or, an intersection in And.
+
+Absence is kept: all of them are absent together. An intersection of nothing is left as it stands, for `false` is not `absent` under `not`.
+"""
+
+from __future__ import annotations
+
+from compiler import ir
+from compiler.diagnostics import Diagnostic
+from compiler.passes.rewrite import every_expression
+
+
+def run(program: ir.Program) -> tuple[ir.Program, list[Diagnostic]]:
+    """The program with every And and Or merged; it finds nothing to tell."""
+    return every_expression(program, merge), []
+
+
+def merge(expr: ir.Expr) -> ir.Expr:
+    """One node: its Within tests gathered by field, each at the place of the field's first."""
+    if not isinstance(expr, ir.And | ir.Or):
+        return expr
+    merged: list[ir.Expr] = []
+    places: dict[ir.Field, int] = {}
+    for item in expr.items:
+        place = places.get(item.field) if isinstance(item, ir.Within) else None
+        earlier = merged[place] if place is not None else None
+        if isinstance(item, ir.Within) and isinstance(earlier, ir.Within) and place is not None:
+            ranges = (
+                _both(earlier.ranges, item.ranges) if isinstance(expr, ir.And) else _either(earlier.ranges, item.ranges)
+            )
+            if ranges:
+                merged[place] = ir.Within(item.field, ranges)
+                continue
+        elif isinstance(item, ir.Within):
+            places[item.field] = len(merged)
+        merged.append(item)
+    return merged[0] if len(merged) == 1 else type(expr)(tuple(merged))
+
+
+def _either(left: ir.Ranges, right: ir.Ranges) -> ir.Ranges:
+    """The union, in the form that `ir.Ranges` promises."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted((*left, *right)):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = merged[-1][0], max(merged[-1][1], last)
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+def _both(left: ir.Ranges, right: ir.Ranges) -> ir.Ranges:
+    """The intersection of two lists of ranges."""
+    pairs = ((max(a, c), min(b, d)) for a, b in left for c, d in right)
+    return tuple(sorted((first, last) for first, last in pairs if first <= last))
