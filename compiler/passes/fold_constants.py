@@ -31,7 +31,7 @@ def fold(expr: ir.Expr) -> ir.Expr:
             return expr
 
 
-def _joined(kind: type[ir.And] | type[ir.Or], items: tuple[ir.Expr, ...], *, decisive: bool) -> ir.Expr:
+def _joined(kind: type[ir.And | ir.Or], items: tuple[ir.Expr, ...], *, decisive: bool) -> ir.Expr:
     flat: list[ir.Expr] = []
     for item in items:
         flat += item.items if isinstance(item, kind) else (item,)

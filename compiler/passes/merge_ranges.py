@@ -8,6 +8,7 @@ from __future__ import annotations
 from compiler import ir
 from compiler.diagnostics import Diagnostic
 from compiler.passes.rewrite import every_expression
+from compiler.ranges import intersect, normalize
 
 
 def run(program: ir.Program) -> tuple[ir.Program, list[Diagnostic]]:
@@ -35,20 +36,3 @@ def merge(expr: ir.Expr) -> ir.Expr:
             places[item.field] = len(merged)
         merged.append(item)
     return merged[0] if len(merged) == 1 else type(expr)(tuple(merged))
-
-
-def _either(left: ir.Ranges, right: ir.Ranges) -> ir.Ranges:
-    """The union, in the form that `ir.Ranges` promises."""
-    merged: list[tuple[int, int]] = []
-    for first, last in sorted((*left, *right)):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = merged[-1][0], max(merged[-1][1], last)
-        else:
-            merged.append((first, last))
-    return tuple(merged)
-
-
-def _both(left: ir.Ranges, right: ir.Ranges) -> ir.Ranges:
-    """The intersection of two lists of ranges."""
-    pairs = ((max(a, c), min(b, d)) for a, b in left for c, d in right)
-    return tuple(sorted((first, last) for first, last in pairs if first <= last))
