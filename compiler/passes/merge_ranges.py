@@ -26,9 +26,8 @@ def merge(expr: ir.Expr) -> ir.Expr:
         place = places.get(item.field) if isinstance(item, ir.Within) else None
         earlier = merged[place] if place is not None else None
         if isinstance(item, ir.Within) and isinstance(earlier, ir.Within) and place is not None:
-            ranges = (
-                _both(earlier.ranges, item.ranges) if isinstance(expr, ir.And) else _either(earlier.ranges, item.ranges)
-            )
+            both = isinstance(expr, ir.And)
+            ranges = intersect(earlier.ranges, item.ranges) if both else normalize((*earlier.ranges, *item.ranges))
             if ranges:
                 merged[place] = ir.Within(item.field, ranges)
                 continue
