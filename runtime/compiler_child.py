@@ -55,15 +55,20 @@ class Answer:
     messages: str
 
 
-def compile(path: Path, target: Path | None = None, json: bool = False) -> tuple[bytes, str]:
+def compile(path: Path, target: str | None = None, json: bool = False) -> tuple[bytes, str]:
     """A policy file's bundle, and the compiler's warnings. Raises CompilerFailed with the diagnostics."""
-    arguments = ["compile", str(path.absolute()), "-o", "-"]
-    if target is not None:
-        arguments += ["--target", str(target.absolute())]
+    arguments = ["compile", str(path.absolute()), "-o", "-", *target_option(target)]
     answer = run_child([*arguments, *(["--json"] if json else [])])
     if answer.status != 0:
         raise CompilerFailed(f"{path} was not compiled", answer.messages)
     return answer.output, answer.messages
+
+
+def target_option(target: str | None) -> list[str]:
+    """The child's --target: a file by its absolute path, a profile that comes with netc by its name."""
+    if target is None:
+        return []
+    return ["--target", str(Path(target).absolute()) if Path(target).exists() else target]
 
 
 def run_child(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Answer:

@@ -1,0 +1,119 @@
+"""The `netc` command. Only argparse is imported here; a command's own module is imported when that command is run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from dataclasses import dataclass
+
+DESCRIPTION = """\
+NAME
+    netc - one policy file says what a NIC must let through, where flows go and what each class is owed
+
+SYNOPSIS
+    netc [--debug] COMMAND [OPTION ...]
+
+DESCRIPTION
+    A policy is compiled to a bundle (XDP programs, tc trees, nftables tables, NIC settings); a bundle is applied to devices in
+    one transaction; every rule has a counter, and the counters are checked. Compiling needs no privilege and is done by a
+    child without any; probing, applying and counting need root.
+"""
+
+EPILOG = """\
+EXIT STATUS
+    0   done (plan: nothing would change; verify: everything holds; test: all passed)
+    1   refused, failed or broken; the message says what, where and what to do
+    2   wrong usage; for `plan`: it worked, and something would change
+
+FILES
+    /var/lib/netc         what is installed and what was before (--state-dir)
+    /sys/fs/bpf/netc      netc's maps, programs and links (--bpffs)
+    /run/netc/lab/NAME    the same for a lab (--lab NAME)
+
+EXAMPLES
+    netc check edge.netc                              is the policy right?
+    netc apply edge.netc --nic wan=ens1f0np0          compile it and put it on that device
+    netc apply edge.netc --lab                        the same in the lab (netc lab up)
+    netc counters                                     what each rule counted
+    netc verify --window && echo good                 do the policy's expectations hold?
+    netc rollback                                     back to the policy before
+
+`netc COMMAND --help` has each command's options; `netc explain CODE` a message's page.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command's line in the help, and the module whose `add_parser(subparsers)` makes its parser (one may make several)."""
+
+    name: str
+    module: str
+    summary: str
+
+
+COMMANDS = (
+    Command("compile", "runtime.commands.compile", "a policy to a bundle, or one stage of it as text"),
+    Command("check", "runtime.commands.compile", "parse, check and prove a policy"),
+    Command("explain", "runtime.commands.compile", "the page of a diagnostic's code"),
+    Command("test", "runtime.test_command", "run a policy's tests on the interpreter and the kernel"),
+    Command("replay", "runtime.replay_command", "verdict and rule of every packet of a capture"),
+    Command("probe", "runtime.commands.probe", "what a NIC, its driver and the kernel can do"),
+    Command("plan", "runtime.commands.apply", "what an apply would do, and why; changes nothing"),
+    Command("apply", "runtime.commands.apply", "put a policy or a bundle on its devices"),
+    Command("rollback", "runtime.commands.apply", "apply the bundle that was installed before"),
+    Command("remove", "runtime.commands.apply", "take everything of netc off the devices"),
+    Command("status", "runtime.commands.status", "what is installed, and whether it is still there"),
+    Command("counters", "runtime.commands.status", "what every rule, default and class counted"),
+    Command("verify", "runtime.commands.status", "installed, balanced and as expected? Exit status 1 when not"),
+    Command("lab", "runtime.lab.commands", "network namespaces to try a policy in: up, down, send, status"),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and give its exit status; every error ends as a message, a traceback only with --debug."""
+    words = sys.argv[1:] if arguments is None else arguments
+    options = parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader (head, less) has gone; Python would complain at exit
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if options.debug:
+            raise
+        from runtime.commands.errors import show
+
+        show(error, getattr(options, "json", False))
+        return 1
+
+
+def parser(wanted: str) -> argparse.ArgumentParser:
+    """The whole command line, with the options of `wanted` only: the other commands' modules stay unimported."""
+    top = argparse.ArgumentParser(
+        prog="netc",
+        usage=argparse.SUPPRESS,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--debug", action="store_true", help="show where in netc an error came from")
+    top.add_argument("--version", action="version", version="netc 0.1.0")
+    subparsers = top.add_subparsers(title="COMMANDS", metavar="COMMAND", required=True)
+    module = next((command.module for command in COMMANDS if command.name == wanted), None)
+    if module is not None:
+        importlib.import_module(module).add_parser(subparsers)
+    for command in COMMANDS:
+        if command.name not in subparsers.choices:
+            subparsers.add_parser(command.name, help=command.summary)
+    return top
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The commands of `netc`, a module for each group; each has `add_parser(subparsers)`."""

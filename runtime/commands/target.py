@@ -1,0 +1,58 @@
+"""Which host a command works on: this one, or the device under test of a lab. Shared options, shared context."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.context import Context
+from runtime.state import Store
+
+STATE = Path("/var/lib/netc")
+BPFFS = Path("/sys/fs/bpf/netc")
+
+
+class TargetError(Exception):
+    """The host or lab cannot be worked on. The text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to work: the store and a context without devices yet. lab: its name, or ""."""
+
+    store: Store
+    context: Context
+    lab: str
+
+
+def add_options(parser: argparse.ArgumentParser, json: bool = True) -> None:
+    """--state-dir, --bpffs, --lab and --json."""
+    group = parser.add_argument_group("where")
+    group.add_argument("--state-dir", type=Path, metavar="DIR", help=f"what is installed is kept here ({STATE})")
+    group.add_argument("--bpffs", type=Path, metavar="DIR", help=f"netc's directory in a bpf file system ({BPFFS})")
+    group.add_argument("--lab", nargs="?", const="", default=None, metavar="NAME", help="work in this lab (see `netc lab`)")
+    if json:
+        parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+@contextmanager
+def opened(options: argparse.Namespace) -> Iterator[Target]:
+    """Enter the lab's network namespace, if one is asked for, and give the target. Raises TargetError."""
+    if os.geteuid() != 0:
+        raise TargetError("this command needs root (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON as uid 0)")
+    if options.lab is None:
+        yield Target(Store(options.state_dir or STATE), Context(options.state_dir or STATE, options.bpffs or BPFFS), "")
+        return
+    from runtime.lab import netns, topology
+
+    names = topology.names(options.lab or topology.DEFAULT_NAME)
+    dut = names.netns(topology.DUT)
+    if not netns.exists(dut):
+        raise TargetError(f"there is no lab {names.name}\n  = help: make it with: netc lab up {names.name}")
+    state = options.state_dir or names.state
+    with netns.enter(dut):
+        yield Target(Store(state), Context(state, options.bpffs or names.bpffs, netns=dut), names.name)
