@@ -12,9 +12,14 @@ class Step(Protocol):
     text: what the plan says, in the policy's words. disruptive: "" or the outage to expect.
     """
 
-    phase: str
-    text: str
-    disruptive: str
+    @property
+    def phase(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def disruptive(self) -> str: ...
 
     def do(self) -> None: ...
 
