@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace, TracebackType
-from typing import Any
+from typing import Any, Self
 
 from runtime.backends import tc_options
 from runtime.backends.tc_options import HtbParameters, Options
@@ -91,9 +91,9 @@ class Tc:
         from pyroute2 import IPRoute
 
         _register_kinds()
-        self._route = IPRoute()
+        self._route = IPRoute(ext_ack=True)  # without it the kernel keeps its sentences to itself
 
-    def __enter__(self) -> Tc:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:

@@ -8,6 +8,7 @@ include/uapi/linux/pkt_sched.h; each table says which structure or which attribu
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def decode(kind: str, data: bytes) -> dict[str, int]:
         fields = _STRUCTURES[kind]
         return dict(zip(fields, struct.unpack_from(f"={len(fields)}I", data), strict=True)) if len(data) >= 4 * len(fields) else {}
     found = attributes(data) if kind in _ATTRIBUTES else {}
-    return {name: int.from_bytes(found[number][:4], _ENDIAN) for name, number in _ATTRIBUTES.get(kind, {}).items() if number in found}
+    return {name: int.from_bytes(found[number][:4], sys.byteorder) for name, number in _ATTRIBUTES.get(kind, {}).items() if number in found}
 
 
 def differs(kind: str, wanted: Options, got: Mapping[str, int]) -> str:
@@ -132,9 +133,9 @@ def decode_htb_class(data: bytes) -> HtbParameters | None:
     fields = _HTB_OPT.unpack_from(found[_HTB_PARMS])
     rate, ceil = fields[5], fields[11]
     if _HTB_RATE64 in found:
-        rate = int.from_bytes(found[_HTB_RATE64], _ENDIAN)
+        rate = int.from_bytes(found[_HTB_RATE64], sys.byteorder)
     if _HTB_CEIL64 in found:
-        ceil = int.from_bytes(found[_HTB_CEIL64], _ENDIAN)
+        ceil = int.from_bytes(found[_HTB_CEIL64], sys.byteorder)
     buffer, cbuffer, quantum, _, prio = fields[12:]
     return HtbParameters(rate * 8, ceil * 8, _to_bytes(buffer, rate), _to_bytes(cbuffer, ceil), prio, quantum, fields[2])
 
@@ -156,5 +157,3 @@ def _to_bytes(ticks: int, rate: int) -> int:
     """`rate` in bytes a second."""
     return ticks * _TICK * rate // 1_000_000_000
 
-
-_ENDIAN = "little" if struct.pack("=H", 1) == b"\x01\x00" else "big"

@@ -1,0 +1,370 @@
+"""The steps of one tree: the ifb, the root, this generation's classes, the shape's rate, the end of the old classes, the end of the tree.
+
+Make before break: the root stays from the first apply to the last, new classes come beside the old ones, and the classifier's link update
+(runtime/steps/xdp.py) moves the packets. Which steps there are depends on the two bundles alone, never on what is found on the device.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from compiler.bundle import LeafQdisc, Qdisc
+from runtime.backends import tc as backend
+from runtime.backends import tc_options
+from runtime.backends.tc import Tc, TcError
+from runtime.context import Context
+from runtime.steps import StepError, tc_drops
+from runtime.steps.tc_place import (
+    MAJOR,
+    SHAPE,
+    SIGNATURE,
+    UNCLASSIFIED,
+    Place,
+    base_of,
+    find_device,
+    is_own,
+    number,
+    parameters,
+    refuse_foreign,
+)
+
+ALIAS = "netc "  # the ifb's alias begins so; what follows is the nic
+DRAIN = 5.0  # seconds that packets in the queues of old classes get to leave
+_POLL = 0.01  # seconds
+
+
+@dataclass
+class IfbStep:
+    """An ifb device of netc's own, for a shape of what arrives. Kept when the old bundle had it too."""
+
+    place: Place
+    kept: bool
+    phase: str = "stage"
+    disruptive: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.place.words}: {'keep' if self.kept else 'make'} the ifb device {self.place.device}"
+
+    def do(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            found = tc.device(self.place.device)
+            if found is None:
+                tc.add_ifb(self.place.device, ALIAS + self.place.tree.nic)
+            elif found.kind != "ifb" or not found.alias.startswith(ALIAS):
+                mend = f"rename it, netc needs the name: ip link set {found.name} name NEW"
+                raise StepError(self.text, f"a {found.kind or 'device'} of that name is somebody else's", mend)
+
+    def undo(self) -> None:
+        if self.kept:
+            return
+        with refusals(self.text), Tc() as tc:
+            found = tc.device(self.place.device)
+            if found is not None and found.alias.startswith(ALIAS):
+                tc.delete_device(found.ifindex)
+
+    def check(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            if tc.device(self.place.device) is None:
+                raise StepError(self.text, "the device is not there", "something removed it meanwhile; apply again")
+
+
+@dataclass
+class RootStep:
+    """The first HTB on a device, in the place of the kernel's default qdisc."""
+
+    place: Place
+    phase: str
+
+    @property
+    def disruptive(self) -> str:
+        return "packets that wait in the device's present queue are dropped once" if self.phase == "flip" else ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.place.words}: htb 1: at the root, {self.place.tree.classes[0].rate} bit/s in all"
+
+    def do(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            ensure_root(tc, self.place)
+
+    def undo(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            delete_own_root(tc, self.place.device)
+
+    def check(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            if not is_own(tc.root(find_device(tc, self.place.device).ifindex)):
+                raise StepError(self.text, "the root qdisc is not netc's htb", "something replaced it meanwhile; apply again")
+
+
+@dataclass
+class ClassesStep:
+    """The policy's classes with their queues, in the numbers of one generation. unavailable: leaf kinds this kernel lacks, with its words."""
+
+    place: Place
+    base: int
+    phase: str
+    unavailable: Mapping[str, str]
+    disruptive: str = ""
+    chosen: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        names = [item.counter.rpartition(".")[2] + self._queue(item.classid) for item in self.place.tree.classes[2:]]
+        return f"{self.place.words}: htb classes " + ", ".join(names)
+
+    def _queue(self, classid: str) -> str:
+        leaf = next((leaf for leaf in self.place.tree.leaves if leaf.parent == classid), None)
+        if leaf is None:
+            return ""
+        left = [choice.kind for choice in leaf.choices if choice.kind not in self.unavailable]
+        return f" ({self.chosen.get(classid) or ' or '.join(left[:1]) or 'the default queue'})"
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """Preferred queues that this kernel has none of, with its words (runtime.plan shows them)."""
+        return [
+            (f"queue {' or '.join(choice.kind for choice in leaf.choices)}", "; ".join(self.unavailable[c.kind] for c in leaf.choices))
+            for leaf in self.place.tree.leaves
+            if leaf.prefer and all(choice.kind in self.unavailable for choice in leaf.choices)
+        ]
+
+    def do(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            ifindex = ensure_root(tc, self.place)
+            try:
+                delete_classes(tc, ifindex, {self.base})  # what a crash may have left under these numbers
+                for item in self.place.tree.classes[2:]:
+                    tc.put_class(ifindex, number(item.classid, self.base), number(item.parent, self.base), parameters(item))
+                for leaf in self.place.tree.leaves:
+                    self.chosen[leaf.parent] = put_leaf(tc, ifindex, leaf, self.base, self.unavailable)
+            except (TcError, StepError):
+                delete_classes(tc, ifindex, {self.base})
+                raise
+
+    def undo(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            device = tc.device(self.place.device)
+            if device is not None and is_own(tc.root(device.ifindex)):
+                delete_classes(tc, device.ifindex, {self.base})
+
+    def check(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            ifindex = find_device(tc, self.place.device).ifindex
+            if wrong := difference(tc, ifindex, self.place, self.base):
+                raise StepError(self.text, wrong, "the kernel did not keep what it was told; please report this")
+
+
+@dataclass
+class RateStep:
+    """The shape's whole rate, where the root stays. old: the tree that was there before."""
+
+    place: Place
+    old: Place
+    phase: str = "flip"
+    disruptive: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.place.words}: {self.place.tree.classes[0].rate} bit/s in all (was {self.old.tree.classes[0].rate})"
+
+    def do(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            ifindex = find_device(tc, self.place.device).ifindex
+            try:
+                put_shape(tc, ifindex, self.place)
+            except TcError:
+                put_shape(tc, ifindex, self.old)
+                raise
+
+    def undo(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            device = tc.device(self.old.device)
+            if device is not None and is_own(tc.root(device.ifindex)):
+                put_shape(tc, device.ifindex, self.old)
+
+    def check(self) -> None:
+        """ClassesStep.check compares every class, these two also."""
+
+
+@dataclass
+class CleanStep:
+    """The classes of earlier generations go when their queues are empty; what still waits after DRAIN seconds goes with them."""
+
+    place: Place
+    old: Place | None
+    base: int
+    context: Context
+    phase: str = "clean"
+    disruptive: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.place.words}: remove the classes of earlier generations"
+
+    def do(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            ifindex = find_device(tc, self.place.device).ifindex
+            bases = {base_of(classid) for classid in tc.classes(ifindex)} - {0, self.base}
+            if not bases:
+                return
+            drain(tc, ifindex, bases)
+            if self.old is not None:
+                tc_drops.keep(self.context.state, tc_drops.of_tree(tc, ifindex, self.old.tree, bases), self.place.tree)
+            delete_classes(tc, ifindex, bases)
+
+    def undo(self) -> None:
+        """Cleaning is never undone."""
+
+    def check(self) -> None:
+        """A clean step is not part of what has to hold."""
+
+
+@dataclass
+class RemoveStep:
+    """A tree that the new bundle no longer has: the kernel's default qdisc comes back, an ifb goes."""
+
+    place: Place
+    phase: str = "clean"
+
+    @property
+    def disruptive(self) -> str:
+        return "packets that wait in the shape's queues are dropped once" if self.place.tree.direction == "out" else ""
+
+    @property
+    def text(self) -> str:
+        what = "the device's default qdisc comes back" if self.place.tree.direction == "out" else "the ifb device goes"
+        return f"{self.place.words}: removed; {what}"
+
+    def do(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            device = tc.device(self.place.device)
+            if device is None:
+                return
+            if self.place.tree.direction == "out":
+                delete_own_root(tc, device.name)
+            elif device.alias.startswith(ALIAS):
+                drain(tc, device.ifindex, {base_of(classid) for classid in tc.classes(device.ifindex)})
+                tc.delete_device(device.ifindex)
+
+    def undo(self) -> None:
+        """Cleaning is never undone."""
+
+    def check(self) -> None:
+        """A clean step is not part of what has to hold."""
+
+
+class refusals:
+    """Turns the kernel's refusals into StepErrors about `what`."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TcError):
+            mend = "netc needs CAP_NET_ADMIN here" if error.errno == errno.EPERM else "nothing was changed by this step"
+            raise StepError(self.what, f"{error.what}: {error.words}", mend) from error
+
+
+def ensure_root(tc: Tc, place: Place) -> int:
+    """netc's root with 1:1 and 1:2 is there afterwards; gives the device's ifindex. Raises StepError for a foreign root."""
+    device = find_device(tc, place.device)
+    root = tc.root(device.ifindex)
+    refuse_foreign(root, device.name)
+    if not is_own(root):
+        try:
+            tc.add_htb(device.ifindex, MAJOR, SIGNATURE, UNCLASSIFIED & 0xFFFF)
+            put_shape(tc, device.ifindex, place)
+        except TcError:
+            delete_own_root(tc, device.name)
+            raise
+    return device.ifindex
+
+
+def put_shape(tc: Tc, ifindex: int, place: Place) -> None:
+    """1:1 and 1:2 as this tree wants them, with the queue of 1:2."""
+    shape, unclassified = place.tree.classes[:2]
+    tc.put_class(ifindex, SHAPE, MAJOR, parameters(shape))
+    tc.put_class(ifindex, UNCLASSIFIED, SHAPE, parameters(unclassified))
+    for leaf in place.tree.leaves:
+        if leaf.parent == unclassified.classid:
+            put_leaf(tc, ifindex, leaf, 0, {})
+
+
+def put_leaf(tc: Tc, ifindex: int, leaf: LeafQdisc, base: int, unavailable: Mapping[str, str]) -> str:
+    """The first of the alternatives that the kernel has; gives its kind, "" for HTB's own queue. Raises StepError when there is none."""
+    said = []
+    for choice in leaf.choices:
+        if choice.kind in unavailable:
+            said.append(f"{choice.kind}: {unavailable[choice.kind]}")
+            continue
+        try:
+            tc.put_leaf(ifindex, number(choice.handle, base), number(leaf.parent, base), choice.kind, choice.options)
+            return choice.kind
+        except TcError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            said.append(f"{choice.kind}: {error.words}")
+    if leaf.prefer:
+        return ""
+    raise StepError("queue " + " or ".join(choice.kind for choice in leaf.choices), "; ".join(said),
+                    "this kernel has none of them: add `or pfifo`, write `prefer queue`, or load the module (sch_*)")  # fmt: skip
+
+
+def difference(tc: Tc, ifindex: int, place: Place, base: int) -> str:
+    """The first thing of the tree that the kernel has otherwise, in words; "" when everything is as planned."""
+    classes = tc.classes(ifindex)
+    qdiscs = {qdisc.parent: qdisc for qdisc in backend.leaves_of(tc.qdiscs(ifindex))}
+    for item in place.tree.classes:
+        got = classes.get(number(item.classid, base))
+        if got is None:
+            return f"class {item.counter} is not there"
+        # HTB shows a class right under its root qdisc with the root itself as parent.
+        parent = backend.ROOT if item.parent == "1:" else number(item.parent, base)
+        if got.parent != parent or not tc_options.same_class(parameters(item), got.parameters, item.classid in place.leaves):
+            return f"class {item.counter} is {got.parameters} under {backend.words(got.parent)}, not {parameters(item)}"
+    for leaf in place.tree.leaves:
+        if wrong := _leaf_difference(leaf, qdiscs.get(number(leaf.parent, base))):
+            return wrong
+    return ""
+
+
+def _leaf_difference(leaf: LeafQdisc, got: backend.Qdisc | None) -> str:
+    if got is None:
+        return "" if leaf.prefer else f"class {leaf.parent} has no queue of its own"
+    choice: Qdisc | None = next((choice for choice in leaf.choices if choice.kind == got.kind), None)
+    if choice is None:
+        return f"class {leaf.parent} has a {got.kind} queue, which nobody asked for"
+    wrong = tc_options.differs(got.kind, choice.options, tc_options.decode(got.kind, got.options))
+    return f"queue {got.kind} of class {leaf.parent}: {wrong}" if wrong else ""
+
+
+def delete_own_root(tc: Tc, device: str) -> None:
+    """The kernel's default comes back where netc's root was; anything else stays."""
+    found = tc.device(device)
+    if found is not None and is_own(tc.root(found.ifindex)):
+        tc.delete_qdisc(found.ifindex)
+
+
+def delete_classes(tc: Tc, ifindex: int, bases: set[int]) -> None:
+    """Every class of these generations, those inside others first."""
+    left = {classid: item.parent for classid, item in tc.classes(ifindex).items() if base_of(classid) in bases}
+    while left:
+        for classid in [classid for classid in left if classid not in left.values()]:
+            tc.delete_class(ifindex, classid)
+            del left[classid]
+
+
+def drain(tc: Tc, ifindex: int, bases: set[int]) -> None:
+    """Wait until nothing waits in the classes of these generations, at most DRAIN seconds."""
+    end = time.monotonic() + DRAIN
+    while time.monotonic() < end:
+        if not any(item.stats.qlen for classid, item in tc.classes(ifindex).items() if base_of(classid) in bases):
+            return
+        time.sleep(_POLL)
