@@ -1,0 +1,163 @@
+"""A bundle's maps and programs in the kernel: made, filled, loaded. Nothing is attached or pinned here.
+
+`runtime.steps.xdp` pins and attaches them; replay, test runs and tests use `load_fresh`, which needs no device: maps of its own, nothing
+shared with what is installed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from compiler.bundle import COUNTER_SLOTS, CPU_MAX, SCRATCH_SIZE, Bundle, Code, Map
+from runtime import slots as slot_tables
+from runtime.backends import bpf
+from runtime.steps import StepError
+
+HOOKS = {
+    "xdp": ("xdp", bpf.XDP), "tcx_ingress": ("sched_cls", bpf.TCX_INGRESS), "tcx_egress": ("sched_cls", bpf.TCX_EGRESS),
+}  # fmt: skip  # hook: program type, attach type
+_PAIR = struct.Struct("=QQ")  # packets, bytes
+_COUNTERS_OF_CPU = COUNTER_SLOTS * _PAIR.size
+
+
+@dataclass(slots=True)
+class Objects:
+    """Descriptors by map id and by program name. Use as a context manager or call `close`."""
+
+    maps: dict[int, int] = field(default_factory=dict)
+    programs: dict[str, int] = field(default_factory=dict)
+
+    def close(self) -> None:
+        for descriptor in (*self.maps.values(), *self.programs.values()):
+            os.close(descriptor)
+        self.maps.clear()
+        self.programs.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load_fresh(bundle: Bundle, wanted: Callable[[Code], bool] = lambda code: True) -> Objects:
+    """Programs of a bundle with new maps, for test runs: slots assigned as on an empty host. Raises BpfError, StepError."""
+    codes = [code for code in bundle.programs if wanted(code)]
+    needed = {number for code in codes for number in code.maps}
+    assigned = slot_tables.assign([bundle], {})
+    made = Objects()
+    try:
+        for item in bundle.maps:
+            if item.id in needed:
+                made.maps[item.id] = create_map(item)
+                fill_map(made.maps[item.id], item)
+        for code in codes:
+            fill_slots(made.maps, bundle, code, assigned.get(code.nic, {}))
+            made.programs[code.name] = load(code, made.maps)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def create_map(item: Map) -> int:
+    """A map as the bundle describes it, empty."""
+    return bpf.create_map(item.kind, item.key_size, item.value_size, item.max_entries, item.flags, item.name)
+
+
+def same_shape(fd: int, item: Map) -> bool:
+    """Whether a kernel map has this type, these sizes and flags: only then may a program use it as `item`."""
+    info = bpf.map_info(fd)
+    # BPF_F_RDONLY_PROG, which the kernel adds to devmaps so that programs cannot write them
+    flags = info.flags & ~bpf.F_RDONLY_PROG if item.kind in ("devmap", "devmap_hash") else info.flags
+    shape = (bpf.MAP_NAMES.get(info.type), info.key_size, info.value_size, info.max_entries, flags)
+    return shape == (item.kind, item.key_size, item.value_size, item.max_entries, item.flags)
+
+
+def fill_map(fd: int, item: Map) -> None:
+    """Put the bundle's entries in. Raises StepError when they do not fit the map, or a CPU of a cpumap is not there."""
+    if not item.entries:
+        return
+    size = item.key_size + item.value_size
+    count, rest = divmod(len(item.entries), size) if item.kind != "array" or item.max_entries != 1 else (1, 0)
+    if rest or count > item.max_entries or len(item.entries) > count * size:
+        raise StepError(f"map {item.name}", "its entries do not fit its sizes", "compile the policy again")
+    entries = item.entries.ljust(count * size, b"\0")
+    if item.role == "cpus":
+        _fill_cpus(fd, entries)
+        return
+    keys = b"".join(entries[at : at + item.key_size] for at in range(0, len(entries), size))
+    values = b"".join(entries[at + item.key_size : at + size] for at in range(0, len(entries), size))
+    bpf.map_update_batch(fd, keys, values, count)
+
+
+def _fill_cpus(fd: int, entries: bytes) -> None:
+    for at in range(0, len(entries), 8):
+        cpu = struct.unpack_from("=I", entries, at)[0]
+        try:
+            bpf.map_update(fd, entries[at : at + 4], entries[at + 4 : at + 8])
+        except bpf.BpfError as error:
+            if error.errno not in (errno.ENODEV, errno.E2BIG, errno.EINVAL):
+                raise
+            mend = f"this host has CPUs 0-{bpf.possible_cpus() - 1}: steer to those"
+            raise StepError(f"steering to CPU {cpu}", os.strerror(error.errno or 0), mend) from None
+
+
+def fill_slots(fds: Mapping[int, int], bundle: Bundle, code: Code, slots: Mapping[str, int]) -> None:
+    """Tell a program the slots of its counters."""
+    for item in bundle.maps:
+        if item.role == "slots" and item.id in code.maps:
+            content = slot_tables.table(slot_tables.counters_of(bundle, code.name), slots)
+            bpf.map_update(fds[item.id], bytes(4), content[: item.value_size].ljust(item.value_size, b"\0"))
+
+
+def load(code: Code, fds: Mapping[int, int]) -> int:
+    """Load a program; `fds` are the maps by id. Raises BpfError, StepError for an unknown hook or a map that is missing."""
+    if code.hook not in HOOKS:
+        raise StepError(f"program {code.name}", f"no hook is called {code.hook!r}", "apply it with the netc that compiled it")
+    kind, attach_type = HOOKS[code.hook]
+    try:
+        return bpf.load_program(kind, code.code, fds, code.name, attach_type, code.frags and kind == "xdp")
+    except KeyError as error:
+        raise StepError(f"program {code.name}", f"the bundle has no map {error}", "compile the policy again") from None
+
+
+def read_slots(fd: int, wanted: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """name → (packets, bytes) from a nic's counter map, summed over the CPUs."""
+    cpus = min(bpf.possible_cpus(), CPU_MAX)
+    memory = bpf.map_array(fd, CPU_MAX * _COUNTERS_OF_CPU)
+    try:
+        read = {
+            name: [_PAIR.unpack_from(memory, cpu * _COUNTERS_OF_CPU + slot * _PAIR.size) for cpu in range(cpus)]
+            for name, slot in wanted.items()
+        }
+    finally:
+        memory.close()
+    return {name: (sum(p for p, _ in pairs), sum(b for _, b in pairs)) for name, pairs in read.items()}
+
+
+def clear_slots(fd: int, slots: set[int], stride: int, cpus: int) -> None:
+    """Set these slots to zero: `stride` bytes each, `cpus` tables of COUNTER_SLOTS behind each other (counters, buckets)."""
+    memory = bpf.map_array(fd, cpus * COUNTER_SLOTS * stride)
+    try:
+        for cpu in range(cpus):
+            for slot in slots:
+                at = (cpu * COUNTER_SLOTS + slot) * stride
+                memory[at : at + stride] = bytes(stride)
+    finally:
+        memory.close()
+
+
+def read_scratch(fd: int, cpu: int) -> tuple[int, int]:
+    """Of the last packet on this CPU: the index of the counter that judged it, and of the steer rule; 2**32 - 1 for none."""
+    memory = bpf.map_array(fd, CPU_MAX * SCRATCH_SIZE)
+    try:
+        judged, steered = struct.unpack_from("=II", memory, cpu * SCRATCH_SIZE)
+    finally:
+        memory.close()
+    return judged, steered
