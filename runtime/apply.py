@@ -86,7 +86,7 @@ def apply(store: state.Store, context: Context, change: Change, report: Report) 
         if nothing_to_do(store, context, record, change):
             return Outcome(None, record, False, recovered=tuple(recovered))
         prepare_slots(store, change)
-        planned, bound = plan_change(store, context, change)
+        planned, _ = plan_change(store, context, change)
         after = _record_after(store, record, change)
         left = _transact(store, record, after, change, planned, report)
         return Outcome(planned, after, True, tuple(left), tuple(recovered))

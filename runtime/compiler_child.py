@@ -104,7 +104,7 @@ def _start(arguments: Sequence[str], directory: str, output: IO[bytes], messages
         return subprocess.Popen(
             [sys.executable, "-I", "-m", "compiler", *arguments],
             cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=messages,
-            preexec_fn=enter_sandbox, close_fds=True,
+            preexec_fn=enter_sandbox, close_fds=True,  # noqa: PLW1509  netc has no threads when it compiles
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         raise CompilerFailed(

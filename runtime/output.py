@@ -24,7 +24,7 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
 
 
-def number(value: int | float) -> str:
+def number(value: float) -> str:
     """1234567 as 1,234,567."""
     return f"{value:,}"
 

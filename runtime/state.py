@@ -100,13 +100,17 @@ class Store:
 
     def bundle(self, name: str) -> Bundle:
         """A stored bundle by its hash. Raises StateError when the file is gone or damaged."""
+        try:
+            return bundles.decode(self.bundle_bytes(name))
+        except bundles.BundleError as error:
+            raise StateError(f"bundle {name[:12]} in {self.directory}/bundles is damaged: {error}") from None
+
+    def bundle_bytes(self, name: str) -> bytes:
+        """A stored bundle's file. Raises StateError when it is gone."""
         data = self._read(f"bundles/{name}.bundle")
         if data is None:
             raise StateError(f"bundle {name[:12]} is no longer in {self.directory}/bundles; apply the policy anew")
-        try:
-            return bundles.decode(data)
-        except bundles.BundleError as error:
-            raise StateError(f"bundle {name[:12]} in {self.directory}/bundles is damaged: {error}") from None
+        return data
 
     def _read(self, name: str) -> bytes | None:
         try:

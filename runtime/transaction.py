@@ -85,7 +85,7 @@ def undo(steps: Sequence[Step], report: Callable[[str, Step], None]) -> tuple[li
         try:
             step.undo()
             undone.append(step.text)
-        except Exception as error:  # whatever it is, the earlier steps still have to be taken back
+        except Exception as error:  # noqa: BLE001  whatever it is, the earlier steps still have to be taken back
             left.append(Left(step.text, str(error) or type(error).__name__))
     return undone, left
 

@@ -1,0 +1,187 @@
+"""status, counters, verify: what is installed, what it counted, and whether both can be trusted."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from runtime.commands import target as targets
+
+if TYPE_CHECKING:
+    from compiler.bundle import Bundle
+    from runtime.context import Context
+    from runtime.counters import Reading
+    from runtime.state import Installed
+    from runtime.verify import Finding
+
+
+def add_parser(subparsers: Any) -> None:
+    status = subparsers.add_parser(
+        "status", help="what is installed, and whether it is still there",
+        description="The installed policy, its devices, each stage's balance, and what has changed since (drift). "
+                    "Exit status 1 when something has.",
+    )  # fmt: skip
+    counting = subparsers.add_parser(
+        "counters", help="what every rule, default and class counted",
+        description="Every counter: packets and bytes (layer 2, without FCS) since it first existed; an apply does not reset it.",
+    )  # fmt: skip
+    counting.add_argument("--openmetrics", action="store_true", help="OpenMetrics text, as Prometheus reads it")
+    verifying = subparsers.add_parser(
+        "verify", help="installed, balanced and as expected? Exit status 1 when not",
+        description="Read back that everything is installed as applied, that every stage's counters add up, and that the policy's "
+                    "expectations hold. Exit status 1 when anything is broken (an `else warn` expectation only warns).",
+    )  # fmt: skip
+    verifying.add_argument("--window", action="store_true",
+                           help="wait for the expectations' window and judge what happens in it, not everything since the counters began")  # fmt: skip
+    for command, run in ((status, run_status), (counting, run_counters), (verifying, run_verify)):
+        targets.add_options(command)
+        command.set_defaults(run=run)
+
+
+def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
+    """What is installed, with the context of its devices. Raises ApplyError when nothing is."""
+    from runtime import apply
+
+    record = target.store.record()
+    current = apply.installed_here(record)
+    if current is None:
+        why = "a reboot took the last policy off" if record.current else "nothing is installed"
+        raise apply.ApplyError(f"{why}\n  = help: install a policy with: netc apply POLICY")
+    return current, target.store.bundle(current.bundle), apply.with_devices(target.context, current.bindings, {})
+
+
+def measure(target: targets.Target, windowed: bool, quiet: bool) -> list[Finding]:
+    """Everything that verify judges. windowed: expectations over their window, which is waited for."""
+    from runtime import counters, verify
+
+    current, bundle, context = installed(target)
+    before = None
+    seconds = verify.window(bundle) if windowed else 0.0
+    if seconds:
+        before = counters.read(context, bundle)
+        if not quiet:
+            print(f"measuring for {seconds:g} s", file=sys.stderr)
+        time.sleep(seconds)
+    findings = verify.drift(context, bundle, current.generation) + verify.balance(context, bundle)
+    return findings + verify.expectations(bundle, before, counters.read(context, bundle))
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    from runtime import verify
+
+    with targets.opened(options) as target:
+        findings = measure(target, options.window, options.json)
+    show_findings(findings, options.json)
+    return int(verify.failed(findings))
+
+
+def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
+    """One line each: result, what, where, by how much."""
+    from dataclasses import asdict
+
+    from runtime import output, verify
+
+    if as_json:
+        output.show_json({"ok": not verify.failed(findings), "findings": [asdict(finding) for finding in findings]})
+        return
+    rows = [[f.result, f.kind, f.what, f.where, f.detail] for f in findings]
+    print(output.table(["result", "check", "what", "where", "detail"], rows))
+    broken = sum(finding.result == "broken" for finding in findings)
+    print(output.paint(f"\n{broken} of {len(findings)} checks are broken", "red") if broken else f"\nall {len(findings)} checks hold")
+
+
+def run_counters(options: argparse.Namespace) -> int:
+    from runtime import counters, output
+
+    with targets.opened(options) as target:
+        current, bundle, context = installed(target)
+        readings = counters.read(context, bundle)
+    if options.openmetrics:
+        sys.stdout.write(counters.openmetrics(readings))
+    elif options.json:
+        output.show_json({
+            "policy": current.policy, "generation": current.generation,
+            "counters": [counters.as_json(reading) for reading in readings],
+            "balances": [{"chain": b.chain, "stage": b.stage, "seen": b.seen, "counted": b.counted} for b in counters.balances(readings)],
+        })  # fmt: skip
+    else:
+        print(counter_table(readings))
+    return 0
+
+
+def counter_table(readings: Sequence[Reading]) -> str:
+    """Every counter a line; drops and backlog where there are classes; then each stage's balance."""
+    from runtime import counters, output
+
+    classes = any(reading.drops is not None for reading in readings)
+    heads = ["counter", "stage", "verdict", "packets", "bytes", *(["drops", "backlog"] if classes else []), "line"]
+    rows = []
+    for reading in readings:
+        counter = reading.counter
+        extra = ["" if n is None else output.number(n) for n in (reading.drops, reading.backlog)] if classes else []
+        place = f"{counter.file}:{counter.line}" if counter.line and not counter.file.startswith("<") else ""
+        rows.append([counter.name, counter.stage, counter.verdict, output.number(reading.packets), output.number(reading.bytes), *extra, place])  # fmt: skip
+    text = output.table(heads, rows, right=range(3, len(heads) - 1))
+    return "\n".join([text, "", *map(_balance_line, counters.balances(readings))])
+
+
+def _balance_line(balance: Any) -> str:
+    from runtime import output
+
+    mark = output.paint("balanced", "green") if balance.gap == 0 else output.paint(f"{balance.gap:+,}", "red")
+    return f"{output.printable(balance.chain)} ({output.printable(balance.stage)}): seen {balance.seen:,} = counted {balance.counted:,}  {mark}"
+
+
+def run_status(options: argparse.Namespace) -> int:
+    from runtime import counters, output, verify
+
+    with targets.opened(options) as target:
+        current, bundle, context = installed(target)
+        findings = verify.drift(context, bundle, current.generation)
+        balances = counters.balances(counters.read(context, bundle))
+        sets = _set_sizes(context, bundle)
+    if options.json:
+        output.show_json(_status_json(current, bundle, findings, balances, sets))
+    else:
+        _show_status(current, bundle, findings, balances, sets)
+    return int(any(finding.result == "broken" for finding in findings))
+
+
+def _set_sizes(context: Context, bundle: Bundle) -> dict[str, int]:
+    """How many members each dynamic set has."""
+    from runtime import plan
+
+    return {item.name: plan.backend("xdp").set_size(context, bundle, item) for item in bundle.sets}
+
+
+def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding], balances: Any, sets: dict[str, int]) -> dict[str, object]:
+    import msgspec
+
+    return {
+        **msgspec.to_builtins(current),
+        "nics": [{"nic": nic.name, "device": current.bindings[nic.name], "xdp": nic.xdp} for nic in bundle.nics],
+        "programs": [{"name": code.name, "nic": code.nic, "hook": code.hook} for code in bundle.programs],
+        "drift": [{"what": f.what, "where": f.where, "detail": f.detail} for f in findings],
+        "balances": [{"chain": b.chain, "stage": b.stage, "seen": b.seen, "counted": b.counted} for b in balances],
+        "sets": sets,
+    }
+
+
+def _show_status(current: Installed, bundle: Bundle, findings: Sequence[Finding], balances: Any, sets: dict[str, int]) -> None:
+    from runtime import output
+
+    when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(current.when))
+    print(output.printable(f"policy      {current.policy} ({current.bundle[:12]}), generation {current.generation}, since {when}"))
+    for nic in bundle.nics:
+        programs = ", ".join(code.hook for code in bundle.programs if code.nic == nic.name) or "no programs"
+        print(output.printable(f"nic         {nic.name} on {current.bindings[nic.name]}, xdp {nic.xdp}; {programs}"))
+    for name, size in sets.items():
+        print(output.printable(f"set         {name}: {size:,} members"))
+    for balance in balances:
+        print("balance    ", _balance_line(balance))
+    for finding in findings:
+        print(output.paint(output.printable(f"changed     {finding.where}: {finding.what}: {finding.detail}"), "red"))
+    print("installed  ", output.paint("as applied", "green") if not findings else f"{len(findings)} changes since: apply again to put them right")
