@@ -18,7 +18,7 @@ _GRXCLSRLCNT, _GRXCLSRULE, _GRXCLSRLALL, _SRXCLSRLDEL, _SRXCLSRLINS = 0x2E, 0x2F
 _GRSSH, _SRSSH = 0x46, 0x47
 _RXNFC, _RULE_COUNT, _RULE_LOCATIONS = 192, 184, 188  # sizeof(struct ethtool_rxnfc), offsets of rule_cnt, rule_locs
 _FLOW_SPEC = 16  # offset of fs in ethtool_rxnfc; in it: h_u 4, m_u 76, ring_cookie 152, location 160
-_LOCATION_ANY = 0xFFFFFFFF
+_LOCATION_ANY = _INDIR_NO_CHANGE = 0xFFFFFFFF
 FLOW_TYPES = {"tcp4": 1, "udp4": 2, "sctp4": 3, "tcp6": 5, "udp6": 6, "sctp6": 7}
 HASH_FIELDS = {"src-ip": 0x10, "dst-ip": 0x20, "src-port": 0x40, "dst-port": 0x80}
 
@@ -60,6 +60,11 @@ def rss(device: str) -> Rss:
 def set_rss_table(device: str, table: tuple[int, ...]) -> None:
     """ETHTOOL_SRSSH with the key and function left as they are. Raises OSError."""
     _ioctl(device, struct.pack(f"=IIIIB7x{len(table)}I", _SRSSH, 0, len(table), 0, 0, *table))
+
+
+def set_rss_key(device: str, key: bytes) -> None:
+    """ETHTOOL_SRSSH with the table left as it is (ETH_RXFH_INDIR_NO_CHANGE). Raises OSError."""
+    _ioctl(device, struct.pack("=IIIIB7x", _SRSSH, 0, _INDIR_NO_CHANGE, len(key), 0) + key)
 
 
 def hash_fields(device: str, flow: str) -> tuple[str, ...]:

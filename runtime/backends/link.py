@@ -48,6 +48,12 @@ def get(device: str) -> Link:
     return _decode(answer)
 
 
+def name_of(ifindex: int) -> str:
+    """The name of the device with this index, in this namespace. Raises NetlinkError (ENODEV)."""
+    with Socket(NETLINK_ROUTE) as kernel:
+        return _decode(kernel.request(_RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, ifindex, 0, 0))[0]).name
+
+
 def find_netns(netnsid: int) -> Path | None:
     """The file in /run/netns of the namespace that this one knows by `netnsid`; None when it is not named there."""
     try:

@@ -1,0 +1,77 @@
+"""One knob of a NIC or of the host: read it, say what a wish means on this device, write it. runtime/steps/settings.py turns them.
+
+A value is what JSON can hold and `==` can compare, so that what was read before a change can be written back by another process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from compiler.bundle import Setting
+    from runtime.context import Context
+
+Value = int | str | list[int | str]
+Wanted = int | str | tuple[int | str, ...]
+
+
+class Refusal(Exception):
+    """It cannot be had. `words`: the device's or kernel's own, with what was asked of it; `mend`: what the user can do."""
+
+    def __init__(self, words: str, mend: str = "") -> None:
+        super().__init__(words)
+        self.words, self.mend = words, mend
+
+
+class Knob(Protocol):
+    """outage: what a change interrupts, or "". after: groups whose change can alter what this knob reads (channels → queues)."""
+
+    outage: str
+    after: tuple[str, ...]
+
+    def read(self) -> Value:
+        """Raises Refusal where the device does not have the knob."""
+
+    def resolve(self, wanted: Wanted) -> Value:
+        """What `read` has to return for the wish to hold. Raises Refusal where this device can never grant it."""
+
+    def write(self, value: Value) -> None:
+        """Set what `resolve` or `read` returned. Raises Refusal."""
+
+
+def refused(evidence: str, error: OSError) -> Refusal:
+    """The kernel's answer to `evidence` (a command or a path) in its own words."""
+    words = getattr(error, "words", None) or error.strerror or str(error)
+    return Refusal(f"{evidence}: {words}")
+
+
+def knob(context: Context, setting: Setting) -> Knob:
+    """The knob that a setting turns. Raises Refusal for one that this netc does not know, KeyError for a nic that is not bound."""
+    from runtime.knobs import affinity, host, nic, steering, vlan
+
+    group, key = setting.group, setting.key
+    if group == "sysctl":
+        return host.Sysctl(key)
+    if group == "require":
+        return host.RequiredCpus()
+    device = context.device(setting.nic)
+    match group:
+        case "channels" | "ring" | "coalesce" | "pause":
+            return nic.Numbers(device.name, group, key)
+        case "feature":
+            return nic.OffloadFeature(device.name, key)
+        case "priv-flag":
+            return nic.PrivateFlag(device.name, key)
+        case "hash":
+            return steering.Symmetric(device.name) if key == "symmetric" else steering.HashFields(device.name, key)
+        case "rss":
+            return steering.RssTable(device.name)
+        case "ntuple":
+            return steering.FlowRule(device.name, setting.value)
+        case "irq":
+            return affinity.Interrupts(device)
+        case "xps" | "rps":
+            return affinity.PacketSteering(device.name, group)
+        case "vlan":
+            return vlan.TagsInFrame(device.name)
+    raise Refusal(f"this netc knows no settings of the group {group!r}", "apply it with the netc that compiled it")
