@@ -1,0 +1,105 @@
+"""Every BPF program of a bundle (hooks xdp, tcx_ingress, tcx_egress), as steps: load and pin, flip by bpf_link, clean up; and its counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compiler.bundle import Bundle, Code
+from runtime import objects
+from runtime import slots as slot_tables
+from runtime.backends import bpf, link
+from runtime.backends.netlink import NetlinkError
+from runtime.context import Context
+from runtime.state import Store
+from runtime.steps import Step, StepError, xdp_pins
+from runtime.steps.xdp_attach import AttachStep, DetachStep, foreign
+from runtime.steps.xdp_load import CleanStep, LoadStep
+
+__all__ = ["assign_slots", "read_counters", "steps"]
+
+_ORDER = ("tcx_egress", "tcx_ingress", "xdp")  # the carrier is there before XDP hands on
+
+
+def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: int) -> list[Step]:
+    """From `old`'s programs to `new`'s. Raises StepError for a foreign XDP program on a device."""
+    wanted, had = _programs(new), _programs(old)
+    made: list[Step] = []
+    if new is not None and wanted:
+        _refuse_foreign(context, wanted)
+        made.append(LoadStep(context, new, generation))
+    made += [AttachStep(context, code, generation, _mode(new, code), key in had) for key, code in _ordered(wanted)]
+    made += [DetachStep(context, code, _mode(old, code)) for key, code in reversed(_ordered(had)) if key not in wanted]
+    if wanted or had:
+        made.append(CleanStep(context, new if wanted else None, generation))
+    return made
+
+
+def assign_slots(bundle: Bundle, known: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """nic → counter name → slot: `known` with this bundle's counters. Raises StepError when a nic has too many."""
+    try:
+        return slot_tables.assign([bundle], known)
+    except slot_tables.SlotsError as error:
+        raise StepError("give every counter its slot", str(error), "use sets: one rule for many addresses or ports") from None
+
+
+def read_counters(context: Context, bundle: Bundle) -> dict[str, tuple[int, int]]:
+    """Counter name → (packets, bytes) of every BPF program, summed over CPUs; a name on several nics over these. Raises StepError."""
+    slots = Store(context.state).slots()
+    found: dict[str, tuple[int, int]] = {}
+    for nic in dict.fromkeys(code.nic for code in bundle.programs):
+        mine = slots.get(nic, {})
+        names = {c.name for code in bundle.programs if code.nic == nic for c in slot_tables.counters_of(bundle, code.name)}
+        try:
+            wanted = {name: mine[name] for name in names}
+            path = next(xdp_pins.map_path(context, m, 0) for m in bundle.maps if m.role == "counters" and m.name == f"{nic}.counters")
+            with xdp_pins.opened(path) as descriptor:
+                read = objects.read_slots(descriptor, wanted)
+        except KeyError as error:
+            raise StepError("read counters", f"the counter {error} has no slot", "slots.json was changed: apply again") from None
+        except bpf.BpfError as error:
+            raise StepError(f"read the counters of {nic}", str(error), "apply the policy again") from None
+        for name, (packets, octets) in read.items():
+            before = found.get(name, (0, 0))
+            found[name] = (before[0] + packets, before[1] + octets)
+    return found
+
+
+def _programs(bundle: Bundle | None) -> dict[tuple[str, str], Code]:
+    return {(code.nic, code.hook): code for code in (bundle.programs if bundle else ())}
+
+
+def _ordered(programs: dict[tuple[str, str], Code]) -> list[tuple[tuple[str, str], Code]]:
+    return sorted(programs.items(), key=lambda item: (_ORDER.index(item[1].hook) if item[1].hook in _ORDER else len(_ORDER), item[0]))
+
+
+def _mode(bundle: Bundle | None, code: Code) -> str:
+    """native or generic, as the policy says for the nic; never chosen here."""
+    if code.hook != "xdp":
+        return ""
+    said = next((nic.xdp for nic in bundle.nics if nic.name == code.nic), "") if bundle else ""
+    if said not in ("native", "generic"):
+        raise StepError(f"program {code.name}", f"nic {code.nic} asks for `xdp {said}`", "write `xdp native` or `xdp generic`")
+    return said
+
+
+def _refuse_foreign(context: Context, wanted: dict[tuple[str, str], Code]) -> None:
+    """A foreign XDP program is told while planning, before anything is done."""
+    for code in wanted.values():
+        try:
+            device = context.device(code.nic)
+        except KeyError:
+            raise StepError(f"program {code.name}", f"nic {code.nic} is bound to no device", f"add --nic {code.nic}=DEVICE") from None
+        if code.hook != "xdp":
+            continue
+        try:
+            seen = link.get(device.name).xdp_program
+        except NetlinkError as error:
+            raise StepError(f"read {device.name}", error.words) from None
+        if seen and seen != _own(context, code):
+            raise foreign(f"attach {code.name}", device)
+
+
+def _own(context: Context, code: Code) -> int:
+    """The program that netc's link runs now, 0 without one."""
+    with xdp_pins.opened_if_there(xdp_pins.link_path(context, code)) as found:
+        return bpf.link_info(found).prog_id if found is not None else 0

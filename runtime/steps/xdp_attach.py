@@ -1,0 +1,201 @@
+"""Steps that packets see: a program goes onto its hook by a pinned bpf_link, or another takes its place in one update.
+
+Each reads its state from the kernel (which program the link runs, which generation has it pinned), so that an undo works in another process
+than the do, after a crash.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from compiler.bundle import Code
+from runtime import objects
+from runtime.backends import bpf, link
+from runtime.backends.netlink import NetlinkError
+from runtime.context import Context, Device
+from runtime.steps import StepError, xdp_pins
+
+_FLAGS = {"native": bpf.XDP_FLAGS_DRV, "generic": bpf.XDP_FLAGS_SKB}
+_MENDS = {
+    errno.EOPNOTSUPP: "the driver has no native XDP: write `xdp generic`, or `xdp none` for nft alone",
+    errno.ERANGE: "the MTU is too large for native XDP on this driver: lower it",
+    errno.ENOSPC: "veth needs at least as many receive queues as its peer has transmit queues: set channels",
+    errno.EPERM: "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
+}
+
+
+@dataclass(slots=True)
+class AttachStep:
+    """Attach generation N's program, or update the link. mode: native, generic (XDP); `had`: the old bundle has this hook too.
+
+    saved: whether a link was there and was updated.
+    """
+
+    context: Context
+    code: Code
+    generation: int
+    mode: str
+    had: bool
+    saved: bool = False
+    phase: str = "flip"
+
+    @property
+    def text(self) -> str:
+        mode = f" {self.mode}" if self.code.hook == "xdp" else ""
+        return f"{'replace' if self.had else 'attach'} {self.code.name} on {self._device().name} ({self.code.hook}{mode})"
+
+    @property
+    def disruptive(self) -> str:
+        return "" if self.had or self.code.hook != "xdp" else "some drivers set their queues up anew when XDP goes on: a moment without packets"
+
+    def do(self) -> None:
+        device = self._device()
+        path = xdp_pins.link_path(self.context, self.code)
+        with self._refusals(device), xdp_pins.opened(self._program(self.generation)) as program:
+            with xdp_pins.opened_if_there(path) as found:
+                if found is not None and bpf.link_info(found).ifindex == device.ifindex:
+                    self._update(found, program)
+                    self.saved = True
+                    return
+            path.unlink(missing_ok=True)  # a link whose device is gone
+            made = bpf.link_create(program, device.ifindex, self._attach_type(), _FLAGS[self.mode] if self.code.hook == "xdp" else 0)
+            try:
+                bpf.pin(made, path)
+            finally:
+                os.close(made)
+
+    def undo(self) -> None:
+        """Back to the old generation's program, or off the device."""
+        path = xdp_pins.link_path(self.context, self.code)
+        with self._refusals(self._device()), xdp_pins.opened_if_there(path) as found:
+            if found is None:
+                return
+            if not (self.had or self.saved):
+                bpf.link_detach(found)
+                path.unlink(missing_ok=True)
+                return
+            with xdp_pins.opened_if_there(self._program(self.generation)) as own:
+                if own is not None and bpf.link_info(found).prog_id == bpf.prog_info(own).id:
+                    with self._earlier() as before:
+                        bpf.link_update(found, before, own)
+
+    def check(self) -> None:
+        device = self._device()
+        with self._refusals(device), xdp_pins.opened(xdp_pins.link_path(self.context, self.code)) as found:
+            info = bpf.link_info(found)
+            with xdp_pins.opened(self._program(self.generation)) as program:
+                wanted = bpf.prog_info(program).id
+            if info.ifindex != device.ifindex:
+                raise StepError(self.text, "it is not attached: the device was made anew", "apply the policy again")
+            if info.prog_id != wanted:
+                raise StepError(self.text, f"the link runs program {info.prog_id}, not {wanted}", "apply the policy again")
+            if self.code.hook == "xdp" and (seen := link.get(device.name)).xdp != self.mode:
+                raise StepError(self.text, f"the device runs XDP as {seen.xdp}", f"write `xdp {seen.xdp}` or find what changed it")
+
+    def _update(self, found: int, program: int) -> None:
+        """One update, only if the link still runs a program of netc's."""
+        running = bpf.link_info(found).prog_id
+        if running == bpf.prog_info(program).id:
+            return
+        with self._running(running) as before:
+            bpf.link_update(found, program, before)
+
+    @contextmanager
+    def _running(self, number: int) -> Iterator[int]:
+        """The pinned program with this id."""
+        for generation in xdp_pins.generations(self.context):
+            with xdp_pins.opened_if_there(self._program(generation)) as program:
+                if program is not None and bpf.prog_info(program).id == number:
+                    yield program
+                    return
+        raise StepError(self.text, f"the link runs program {number}, which netc did not put there", "take it off, then apply again")
+
+    @contextmanager
+    def _earlier(self) -> Iterator[int]:
+        """The same program of the newest generation before this one."""
+        for generation in xdp_pins.generations(self.context):
+            with xdp_pins.opened_if_there(self._program(generation)) as program:
+                if program is not None and generation < self.generation:
+                    yield program
+                    return
+        raise StepError(self.text, "the program that ran before is no longer pinned", "apply the policy again")
+
+    def _program(self, generation: int) -> Path:
+        return xdp_pins.program_path(self.context, self.code.name, generation)
+
+    def _attach_type(self) -> int:
+        return objects.HOOKS[self.code.hook][1]
+
+    def _device(self) -> Device:
+        try:
+            return self.context.device(self.code.nic)
+        except KeyError:
+            words = f"nic {self.code.nic} is bound to no device"
+            raise StepError(f"program {self.code.name}", words, f"add --nic {self.code.nic}=DEVICE") from None
+
+    @contextmanager
+    def _refusals(self, device: Device) -> Iterator[None]:
+        try:
+            yield
+        except bpf.BpfError as error:
+            raise self._refusal(error, device) from None
+        except NetlinkError as error:
+            raise StepError(f"read {device.name}", error.words) from None
+
+    def _refusal(self, error: bpf.BpfError, device: Device) -> StepError:
+        if error.errno in (errno.EBUSY, errno.EEXIST) and self.code.hook == "xdp":
+            return foreign(self.text, device)
+        return StepError(self.text, f"{error.what}: {os.strerror(error.errno or 0)}", _MENDS.get(error.errno or 0, ""))
+
+
+@dataclass(slots=True)
+class DetachStep:
+    """A hook that the new bundle does not use: its program comes off."""
+
+    context: Context
+    code: Code
+    mode: str
+    phase: str = "flip"
+    disruptive: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"take {self.code.name} off ({self.code.hook})"
+
+    def do(self) -> None:
+        path = xdp_pins.link_path(self.context, self.code)
+        try:
+            with xdp_pins.opened_if_there(path) as found:
+                if found is not None and bpf.link_info(found).ifindex:
+                    bpf.link_detach(found)
+        except bpf.BpfError as error:
+            raise StepError(self.text, str(error)) from None
+        path.unlink(missing_ok=True)
+
+    def undo(self) -> None:
+        """Attach the newest generation that has the program again: programs are only cleaned up after the commit."""
+        for generation in xdp_pins.generations(self.context):
+            with xdp_pins.opened_if_there(xdp_pins.program_path(self.context, self.code.name, generation)) as program:
+                if program is not None:
+                    AttachStep(self.context, self.code, generation, self.mode, False).do()
+                    return
+        raise StepError(self.text, "the program is no longer pinned", "apply the policy again")
+
+    def check(self) -> None:
+        if xdp_pins.link_path(self.context, self.code).exists():
+            raise StepError(self.text, "it is still attached")
+
+
+def foreign(text: str, device: Device) -> StepError:
+    """Somebody else's XDP program: named, never overwritten."""
+    try:
+        seen = link.get(device.name)
+        words = f"{device.name} already runs XDP program {seen.xdp_program} ({seen.xdp}), which is not netc's"
+    except NetlinkError:
+        words = f"{device.name} already runs an XDP program that is not netc's"
+    return StepError(text, words, f"take it off first (ip link set dev {device.name} xdp off), or write `xdp none`")

@@ -1,0 +1,191 @@
+"""Steps that packets do not see: a generation's maps and programs come into the kernel and are pinned; what is no longer needed goes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compiler.bundle import CONFIG_WORDS, COUNTER_SLOTS, CPU_MAX, Bundle, Code, Map
+from runtime import objects
+from runtime.backends import bpf
+from runtime.context import Context
+from runtime.state import Store
+from runtime.steps import StepError, xdp_pins
+
+_OWNER = struct.Struct("=Q")
+_STRIDES = {"counters": (16, CPU_MAX), "buckets": (8, 1)}  # role: bytes a slot, tables
+
+
+@dataclass(slots=True)
+class LoadStep:
+    """Make or reuse the maps, load the programs, pin all of it under the generation. saved: the persistent maps that were made."""
+
+    context: Context
+    bundle: Bundle
+    generation: int
+    saved: list[str] = field(default_factory=list)
+    phase: str = "stage"
+    disruptive: str = ""
+
+    @property
+    def text(self) -> str:
+        counts = ", ".join(f"{code.name} ({len(code.code) // 8} instructions)" for code in self.bundle.programs)
+        return f"load {counts} with {len(self.bundle.maps)} maps as generation {self.generation}"
+
+    def do(self) -> None:
+        if bpf.possible_cpus() > CPU_MAX:
+            raise StepError("load BPF programs", f"this host may have {bpf.possible_cpus()} CPUs, netc counts on {CPU_MAX}")
+        made = objects.Objects()
+        try:
+            self._prepare()
+            self._load(made)
+        except (bpf.BpfError, OSError) as error:
+            self.undo()
+            raise _refusal(error) from error
+        except BaseException:
+            self.undo()
+            raise
+        finally:
+            made.close()
+
+    def undo(self) -> None:
+        xdp_pins.remove_tree(xdp_pins.generation(self.context, self.generation))
+        for path in self.saved:
+            Path(path).unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Every pin is there, the maps have the bundle's shape."""
+        try:
+            for item in self.bundle.maps:
+                with xdp_pins.opened(xdp_pins.map_path(self.context, item, self.generation)) as descriptor:
+                    if not objects.same_shape(descriptor, item):
+                        raise StepError(f"map {item.name}", "it has another type or size than the policy's", "apply the policy again")
+            for code in self.bundle.programs:
+                with xdp_pins.opened(xdp_pins.program_path(self.context, code.name, self.generation)):
+                    pass
+        except bpf.BpfError as error:
+            raise _refusal(error) from None
+
+    def _prepare(self) -> None:
+        bpf.mount_bpffs(self.context.bpffs)
+        xdp_pins.remove_tree(xdp_pins.generation(self.context, self.generation))  # of an attempt that died
+        for path in (xdp_pins.maps, xdp_pins.links):
+            path(self.context).mkdir(mode=0o700, exist_ok=True)
+        xdp_pins.generation(self.context, self.generation).mkdir(mode=0o700)
+
+    def _load(self, made: objects.Objects) -> None:
+        slots = Store(self.context.state).slots()
+        for item in self.bundle.maps:
+            made.maps[item.id] = self._map(item)
+        for nic in {code.nic for code in self.bundle.programs}:
+            self._own_slots(nic, slots.get(nic, {}), made)
+        for code in self.bundle.programs:
+            try:
+                objects.fill_slots(made.maps, self.bundle, code, slots.get(code.nic, {}))
+            except KeyError as error:
+                raise StepError(f"program {code.name}", f"the counter {error} has no slot", "slots.json was changed: apply again") from None
+            self._fill_config(code, made)
+            made.programs[code.name] = objects.load(code, made.maps)
+            bpf.pin(made.programs[code.name], xdp_pins.program_path(self.context, code.name, self.generation))
+
+    def _map(self, item: Map) -> int:
+        path = xdp_pins.map_path(self.context, item, self.generation)
+        with xdp_pins.opened_if_there(path) as found:
+            if found is not None:
+                if not objects.same_shape(found, item):
+                    raise StepError(f"map {item.name}", f"{path} is not a map that netc made", "remove the pin")
+                return os.dup(found)
+        made = objects.create_map(item)
+        try:
+            objects.fill_map(made, item)
+            self._fill_devices(made, item)
+            bpf.pin(made, path)
+        except BaseException:
+            os.close(made)
+            raise
+        if item.scope == "persistent":
+            self.saved.append(str(path))
+        return made
+
+    def _fill_devices(self, fd: int, item: Map) -> None:
+        if item.role != "devices":
+            return
+        bound = {device.nic: device.ifindex for device in self.context.devices}
+        for nic in self.bundle.nics:
+            if nic.name in bound:
+                bpf.map_update(fd, struct.pack("=I", nic.index), struct.pack("=I", bound[nic.name]))
+
+    def _fill_config(self, code: Code, made: objects.Objects) -> None:
+        for item in self.bundle.maps:
+            if item.role == "config" and item.id in code.maps:
+                from runtime.steps import tc  # pyroute2, only where something is shaped
+
+                words = tc.config_words(self.context, code.nic, self.generation)
+                bpf.map_update(made.maps[item.id], bytes(4), b"".join(struct.pack("=I", words[name]) for name in CONFIG_WORDS))
+
+    def _own_slots(self, nic: str, slots: dict[str, int], made: objects.Objects) -> None:
+        """A slot that last belonged to another name starts at zero, also when slots.json was lost: the kernel remembers the owners."""
+        owners = self._map(Map(0, f"{nic}.owners", "array", 4, _OWNER.size * COUNTER_SLOTS, 1, bpf.F_MMAPABLE, "persistent"))
+        try:
+            memory = bpf.map_array(owners, _OWNER.size * COUNTER_SLOTS)
+            changed = set()
+            for name, slot in slots.items():
+                owner = hashlib.sha256(name.encode()).digest()[:8]
+                at = slot * _OWNER.size
+                if memory[at : at + _OWNER.size] not in (owner, bytes(_OWNER.size)):
+                    changed.add(slot)
+                memory[at : at + _OWNER.size] = owner
+            memory.close()
+        finally:
+            os.close(owners)
+        for item in self.bundle.maps:
+            if changed and item.name == f"{nic}.{item.role}" and item.role in _STRIDES:
+                objects.clear_slots(made.maps[item.id], changed, *_STRIDES[item.role])
+
+
+@dataclass(slots=True)
+class CleanStep:
+    """Remove the pins of other generations, and persistent maps that the bundle does not use. `bundle` None: all of it."""
+
+    context: Context
+    bundle: Bundle | None
+    generation: int
+    phase: str = "clean"
+    disruptive: str = ""
+
+    @property
+    def text(self) -> str:
+        return "remove the BPF objects of earlier generations" if self.bundle else "remove netc's BPF objects"
+
+    def do(self) -> None:
+        for number in xdp_pins.generations(self.context):
+            if self.bundle is None or number != self.generation:
+                xdp_pins.remove_tree(xdp_pins.generation(self.context, number))
+        if self.bundle is None:
+            xdp_pins.remove_tree(xdp_pins.maps(self.context))
+            xdp_pins.remove_tree(xdp_pins.links(self.context))
+            return
+        kept = {xdp_pins.map_path(self.context, item, self.generation).name for item in self.bundle.maps}
+        owners = {f"{xdp_pins.pin_name(code.nic)}~owners~" for code in self.bundle.programs}
+        for path in xdp_pins.maps(self.context).iterdir():
+            if path.name not in kept and not path.name.startswith(tuple(owners)):
+                path.unlink(missing_ok=True)
+
+    def undo(self) -> None:
+        """Never asked: cleaning is not undone."""
+
+    def check(self) -> None:
+        left = [number for number in xdp_pins.generations(self.context) if self.bundle is None or number != self.generation]
+        if left:
+            raise StepError(self.text, f"generations {left} are still pinned")
+
+
+def _refusal(error: OSError) -> StepError:
+    """A BpfError in the words of a StepError."""
+    if isinstance(error, bpf.BpfError):
+        mend = "a program that the verifier refuses is a bug in netc: report it with this text" if error.log else ""
+        return StepError(error.what, os.strerror(error.errno or 0) + (f"\n{error.log}" if error.log else ""), mend)
+    return StepError("prepare the bpf file system", str(error), "give a directory of a bpf file system with --bpffs")

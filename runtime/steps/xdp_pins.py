@@ -1,0 +1,100 @@
+"""Where netc's BPF objects are pinned: the names in the bpf file system, and nothing else.
+
+    <bpffs>/maps/<map>~<shape>   persistent maps; a map of another type or size is another pin, so both generations can be there
+    <bpffs>/gen-<N>/<object>     generation maps and programs of generation N
+    <bpffs>/links/<nic>-<hook>   what is attached
+
+bpffs refuses dots in names (kernel/bpf/inode.c): they become `~`, and a slash `+`, neither of which a bundle's names have.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from compiler.bundle import Code, Map
+from runtime.backends import bpf
+from runtime.context import Context
+
+_PREFIX = "gen-"
+
+
+def pin_name(name: str) -> str:
+    return name.replace(".", "~").replace("/", "+")
+
+
+def maps(context: Context) -> Path:
+    return context.bpffs / "maps"
+
+
+def links(context: Context) -> Path:
+    return context.bpffs / "links"
+
+
+def generation(context: Context, number: int) -> Path:
+    return context.bpffs / f"{_PREFIX}{number}"
+
+
+def generations(context: Context) -> list[int]:
+    """The generations that have pins, newest first."""
+    try:
+        names = os.listdir(context.bpffs)
+    except OSError:
+        return []
+    numbers = (name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
+    return sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
+
+
+def map_path(context: Context, item: Map, number: int) -> Path:
+    """The pin of a bundle's map in generation `number`."""
+    if item.scope != "persistent":
+        return generation(context, number) / pin_name(item.name)
+    shape = f"{item.kind}-{item.key_size}-{item.value_size}-{item.max_entries}-{item.flags}"
+    return maps(context) / f"{pin_name(item.name)}~{shape}"
+
+
+def program_path(context: Context, name: str, number: int) -> Path:
+    return generation(context, number) / f"{pin_name(name)}~program"
+
+
+def link_path(context: Context, code: Code) -> Path:
+    return links(context) / f"{pin_name(code.nic)}-{pin_name(code.hook)}"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """The descriptor of a pin. Raises BpfError."""
+    descriptor = bpf.get_pinned(path)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def opened_if_there(path: Path) -> Iterator[int | None]:
+    """The descriptor of a pin, None where there is none. Raises BpfError for any other refusal."""
+    try:
+        descriptor = bpf.get_pinned(path)
+    except bpf.BpfError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(directory: Path) -> None:
+    """Take away a directory of pins; none is fine."""
+    try:
+        for name in os.listdir(directory):
+            (directory / name).unlink(missing_ok=True)
+        directory.rmdir()
+    except FileNotFoundError:
+        pass
