@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compiler import bundle as bundles
-from compiler.bundle import Bundle
-from runtime import binding, lock, plan, recover, state, transaction, verify
+from runtime import binding, lock, plan, recover, slots, state, transaction, verify
 from runtime.context import Context
 from runtime.journal import Intent, Journal
 from runtime.plan import Plan
@@ -85,7 +84,7 @@ def apply(store: state.Store, context: Context, change: Change, report: Report) 
         record = store.record()
         if nothing_to_do(store, context, record, change):
             return Outcome(None, record, False, recovered=tuple(recovered))
-        prepare_slots(store, change)
+        prepare_slots(store, change.data, installed_here(record))
         planned, _ = plan_change(store, context, change)
         after = _record_after(store, record, change)
         left = _transact(store, record, after, change, planned, report)
@@ -100,23 +99,17 @@ def nothing_to_do(store: state.Store, context: Context, record: state.Record, ch
     if change.data is None or bundles.identity(change.data) != current.bundle or dict(change.bindings) != current.bindings:
         return False
     bound = with_devices(context, current.bindings, {})
-    return not verify.drift(bound, store.bundle(current.bundle), current.generation)
+    return not verify.failed(verify.drift(bound, store.bundle(current.bundle), current.generation))
 
 
-def prepare_slots(store: state.Store, change: Change) -> None:
-    """Give every counter its slot. Slots are only ever added: a counter that is gone keeps its own for when it comes back."""
-    if change.data is None:
+def prepare_slots(store: state.Store, new: bytes | None, old: state.Installed | None) -> None:
+    """Give every counter of the new bundle its slot; a counter that is gone keeps its own for when it comes back."""
+    if new is None:
         return
     known = store.slots()
-    slots = assign(bundles.decode(change.data), known)
-    if slots != known:
-        store.write_slots(slots)
-
-
-def assign(bundle: Bundle, known: state.Slots) -> state.Slots:
-    """The slot tables with this bundle's counters in them."""
-    assigned: state.Slots = plan.backend("xdp").assign_slots(bundle, known)
-    return assigned
+    assigned = slots.assign([bundles.decode(new), *([store.bundle(old.bundle)] if old else [])], known)
+    if assigned != known:
+        store.write_slots(assigned)
 
 
 def _record_after(store: state.Store, record: state.Record, change: Change) -> state.Record:

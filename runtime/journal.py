@@ -1,7 +1,6 @@
 """The intents of an apply, on disk before they happen: what the next command needs when this one dies half way.
 
-One JSON object a line, each fsync'd before the work that it names: the intent, then `{"started": n}` before and `{"finished": n}`
-after step n. Whether the apply was committed is told by the generation in state.json. The file is removed when nothing is left
+One JSON object a line, each fsync'd before the work that it names: the intent, then `{"started": [phase, text]}` for each step. Whether the apply was committed is told by the generation in state.json. The file is removed when nothing is left
 to do, so its presence means an unfinished apply (`runtime.recover` ends it). A torn last line was never acted on and is ignored.
 """
 
@@ -30,11 +29,10 @@ class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Unfinished(msgspec.Struct, frozen=True):
-    """A journal that was found: the numbers of the started steps, and what each finished one saved for its undo."""
+    """A journal that was found. `started`: phase and text of each step whose work may have been done, in order."""
 
     intent: Intent
-    started: tuple[int, ...]
-    saved: dict[int, object]
+    started: tuple[tuple[str, str], ...]
 
 
 class Journal:
@@ -53,12 +51,9 @@ class Journal:
         self._append(msgspec.to_builtins(intent))
         sync_directory(self.path.parent)
 
-    def started(self, number: int, text: str) -> None:
-        self._append({"started": number, "text": text})
-
-    def finished(self, number: int, saved: object) -> None:
-        """`saved`: what the step needs to undo itself in another process (JSON-able), or None."""
-        self._append({"finished": number, "saved": saved})
+    def started(self, phase: str, text: str) -> None:
+        """On disk before the step does anything."""
+        self._append({"started": [phase, text]})
 
     def close(self) -> None:
         """Nothing is left to do: the file goes."""
@@ -90,9 +85,7 @@ class Journal:
             intent = msgspec.convert(lines[0], Intent)
         except msgspec.ValidationError as error:
             raise StateError(f"{self.path} is damaged: {error}; look at `netc status`, then remove the file") from None
-        started = tuple(line["started"] for line in lines[1:] if isinstance(line.get("started"), int))
-        saved = {line["finished"]: line.get("saved") for line in lines[1:] if isinstance(line.get("finished"), int)}
-        return Unfinished(intent, started, saved)
+        return Unfinished(intent, tuple((str(phase), str(text)) for phase, text in (line["started"] for line in lines[1:])))
 
 
 def _whole_lines(data: bytes) -> list[dict[str, Any]]:

@@ -30,11 +30,6 @@ class Planned:
     backend: str
     step: Step
 
-    @property
-    def prepares(self) -> bool:
-        """Is no step of its own right: loading, a dry run, cleaning up. The flips and the settings are what changes."""
-        return self.step.phase == "clean"
-
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
@@ -52,13 +47,15 @@ class Plan:
     new: Bundle | None
     old: Bundle | None
     steps: tuple[Planned, ...]
-    skipped: tuple[Skipped, ...]
+    refused: tuple[Skipped, ...]
 
     def ordered(self) -> list[Step]:
         return [planned.step for planned in self.steps]
 
-    def disruptive(self) -> list[Step]:
-        return [planned.step for planned in self.steps if planned.step.disruptive]
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Every `prefer` that is not to be had; after the steps ran also what was refused only then."""
+        return (*self.refused, *skipped_of(self.ordered()))
 
 
 def backend(name: str) -> ModuleType:
@@ -69,12 +66,14 @@ def backend(name: str) -> ModuleType:
 def build(context: Context, new: Bundle | None, old: Bundle | None, generation: int) -> Plan:
     """Ask every backend for its steps and put them in order. Raises StepError where a backend sees that it cannot be done."""
     found: list[Planned] = []
-    skipped: list[Skipped] = []
+    refused: list[Skipped] = []
     for name in BACKENDS:
-        steps = backend(name).steps(context, new, old, generation)
-        found += [Planned(name, step) for step in steps]
-        skipped += _skipped(steps)
-    return Plan(generation, new, old, order(found, removing=new is None), tuple(skipped))
+        for step in backend(name).steps(context, new, old, generation):
+            if name == "settings" and getattr(step, "skipped", ()):
+                refused += skipped_of([step])  # nothing to do: it is only told
+            else:
+                found.append(Planned(name, step))
+    return Plan(generation, new, old, order(found, removing=new is None), tuple(refused))
 
 
 def order(steps: list[Planned], removing: bool = False) -> tuple[Planned, ...]:
@@ -91,8 +90,8 @@ def order(steps: list[Planned], removing: bool = False) -> tuple[Planned, ...]:
     return tuple(sorted(steps, key=rank))
 
 
-def _skipped(steps: list[Step]) -> list[Skipped]:
-    """Steps may carry `skipped`: pairs of a preferred setting and why it cannot be had."""
+def skipped_of(steps: list[Step]) -> list[Skipped]:
+    """Steps may carry `skipped`: pairs of what is preferred and why it cannot be had."""
     return [
         Skipped(str(getattr(setting, "text", "") or setting), str(words))
         for step in steps

@@ -1,7 +1,7 @@
 """Ends a change that a crash left half way: takes it back if it was not committed, cleans up if it was.
 
-Called under the lock before anything else is changed. The steps are made again from the stored bundles; what a step saved
-for its undo comes from the journal.
+Called under the lock before anything else is changed. The steps are made again from the stored bundles and found by their text, so
+the text of a step depends on the bundles alone.
 """
 
 from __future__ import annotations
@@ -34,11 +34,7 @@ def recover(store: state.Store, context: Context) -> list[str]:
         left = transaction.clean(_steps(store, context, unfinished), _silent)
         journal.close()
         return [f"{name} was cut short after it was done: finished it", *(f"not cleaned up: {x.text}: {x.words}" for x in left)]
-    steps = [step for step in _steps(store, context, unfinished) if step.phase != "clean"]
-    for number, saved in unfinished.saved.items():
-        if saved is not None and number < len(steps):
-            steps[number].saved = saved  # type: ignore[attr-defined]
-    undone, left = transaction.undo([steps[n] for n in unfinished.started if n < len(steps)], _silent)
+    undone, left = _take_back(store, context, unfinished)
     if left:
         what = "\n".join(f"  {x.text}: {x.words}" for x in left)
         raise RecoveryFailed(f"{name} was cut short and could not be taken back; still there:\n{what}")
@@ -46,12 +42,34 @@ def recover(store: state.Store, context: Context) -> list[str]:
     return [f"{name} was cut short: took back {len(undone)} steps, what was installed before is in force"]
 
 
-def _steps(store: state.Store, context: Context, unfinished: Unfinished) -> list[Step]:
+def _take_back(store: state.Store, context: Context, unfinished: Unfinished) -> tuple[list[str], list[transaction.Left]]:
+    """Undo what was started, then give the settings their former values.
+
+    Settings know from their own file what they were before netc, so going back is one more apply of theirs, from new to old; a
+    setting that was already changed has no step to undo.
+    """
+    started = {(step.phase, step.text): step for step in _steps(store, context, unfinished) if step.phase != "clean"}
+    again = [started[phase, text] for phase, text in unfinished.started if (phase, text) in started]
+    undone, left = transaction.undo([step for step in again if not hasattr(step, "setting")], _silent)
+    for step in _steps(store, context, unfinished, backwards=True, only="settings"):
+        try:
+            step.do()
+        except (StepError, OSError) as error:
+            left.append(transaction.Left(step.text, str(error)))
+    return undone, left
+
+
+def _steps(store: state.Store, context: Context, unfinished: Unfinished, backwards: bool = False, only: str = "") -> list[Step]:
     intent = unfinished.intent
     new = store.bundle(intent.new) if intent.new else None
     old = store.bundle(intent.old) if intent.old else None
+    if backwards:
+        new, old = old, new
     try:
         bound = replace(context, devices=binding.devices({**intent.old_bindings, **intent.bindings}))
+        if only:
+            steps: list[Step] = plan.backend(only).steps(bound, new, old, intent.generation)
+            return steps
         return plan.build(bound, new, old, intent.generation).ordered()
     except (binding.BindingError, StepError, OSError) as error:
         raise RecoveryFailed(f"netc {intent.command} was cut short and cannot be taken back: {error}") from None

@@ -1,6 +1,6 @@
 """Runs an apply's steps in order; what fails is undone in reverse, so that the device is as it was before.
 
-    stage, flip     each: journal `started`, do, journal `finished`
+    stage, flip     each: journal `started`, then do
     check           every step reads back from the kernel that its change is there
     commit          the caller writes the state: from here on the new generation is what is installed
     clean           what is no longer needed goes; a refusal here is reported, never undone
@@ -24,9 +24,7 @@ from runtime.steps import Step, StepError
 class Log(Protocol):
     """What a transaction needs of the journal."""
 
-    def started(self, number: int, text: str) -> None: ...
-
-    def finished(self, number: int, saved: object) -> None: ...
+    def started(self, phase: str, text: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +57,10 @@ def run(steps: Sequence[Step], log: Log, commit: Callable[[], None], report: Cal
     at = "start"
     try:
         with _signals_raise():
-            for number, step in enumerate(changes):
+            for step in changes:
                 at = step.text
                 report("do", step)
-                _do(number, step, log, begun)
+                _do(step, log, begun)
             for step in changes:
                 at = step.text
                 report("check", step)
@@ -104,16 +102,15 @@ def clean(steps: Sequence[Step], report: Callable[[str, Step], None]) -> list[Le
     return left
 
 
-def _do(number: int, step: Step, log: Log, begun: list[Step]) -> None:
+def _do(step: Step, log: Log, begun: list[Step]) -> None:
     """One step. After a StepError the step did nothing; after anything else it may have done a part and is undone too."""
-    log.started(number, step.text)
+    log.started(step.phase, step.text)
     begun.append(step)
     try:
         step.do()
     except StepError:
         begun.pop()
         raise
-    log.finished(number, getattr(step, "saved", None))
 
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)

@@ -58,14 +58,16 @@ def drift(context: Context, bundle: Bundle, generation: int) -> list[Finding]:
             try:
                 step.check()
             except (StepError, OSError) as error:
-                found.append(_broken(name, error, step.text))
+                preferred = bool(getattr(getattr(step, "setting", None), "prefer", False))
+                found.append(_broken(name, error, step.text, "warn" if preferred else ""))
     return found
 
 
-def _broken(backend: str, error: StepError | OSError, text: str = "") -> Finding:
+def _broken(backend: str, error: StepError | OSError, text: str = "", otherwise: str = "") -> Finding:
+    """A preferred setting that does not hold only warns: it may have been refused when it was applied."""
     if isinstance(error, StepError):
-        return Finding("installed", text or error.what, backend, "broken", f"{error.what}: {error.words}")
-    return Finding("installed", text or backend, backend, "broken", str(error))
+        return Finding("installed", text or error.what, backend, "broken", f"{error.what}: {error.words}", otherwise)
+    return Finding("installed", text or backend, backend, "broken", str(error), otherwise)
 
 
 def balance(context: Context, bundle: Bundle) -> list[Finding]:
