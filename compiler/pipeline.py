@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiler import bundle, ir, ir_spec, passes, place, protect
+from compiler import bundle, ir, ir_spec, passes, place, protect, scenario
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frontend import load
 from compiler.interp import Interpreter
@@ -97,3 +97,16 @@ def _placed(path: Path, profile: Profile, sources: Sources) -> tuple[ir.Program,
     program, _ = check(path, sources)
     optimised, _ = passes.run(program)
     return optimised, place.place(optimised, profile)
+
+
+def run_scenarios(path: Path, profile: Profile, sources: Sources) -> dict[str, object]:
+    """A policy's tests on the interpreter, and the plan by which the kernel runs the same steps (compiler.scenario.plan).
+
+    {"interp": [{test, step, held, expected, got, text, file, line}, ...], "plan": [...]}. Raises CompileError.
+    """
+    program, _ = _placed(path, profile, sources)
+    results = [
+        {"test": r.test, "step": r.step, "held": r.held, "expected": r.expected, "got": r.got, "text": r.text, "file": r.span.file, "line": r.span.line}
+        for r in scenario.run(program)
+    ]
+    return {"interp": results, "plan": scenario.plan(program)}
