@@ -88,7 +88,7 @@ def features(device: str) -> dict[str, Feature]:
     """Every feature that the kernel knows, by the name that ethtool -k prints. Raises NetlinkError."""
     found = attributes(_ask(_FEATURES_GET, device))
     sets = {which: set(_bits(found.get(kind, b""))) for which, kind in _FEATURES.items()}
-    names = sorted(set().union(*sets.values()) | set(_feature_names()))
+    names = sorted(filter(None, set().union(*sets.values()) | set(_feature_names())))
     return {
         name: Feature(name in sets["hw"], name in sets["wanted"], name in sets["active"], name in sets["nochange"] or name not in sets["hw"])
         for name in names

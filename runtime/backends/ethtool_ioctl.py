@@ -18,6 +18,7 @@ _GRXCLSRLCNT, _GRXCLSRULE, _GRXCLSRLALL, _SRXCLSRLDEL, _SRXCLSRLINS = 0x2E, 0x2F
 _GRSSH, _SRSSH = 0x46, 0x47
 _RXNFC, _RULE_COUNT, _RULE_LOCATIONS = 192, 184, 188  # sizeof(struct ethtool_rxnfc), offsets of rule_cnt, rule_locs
 _FLOW_SPEC = 16  # offset of fs in ethtool_rxnfc; in it: h_u 4, m_u 76, ring_cookie 152, location 160
+_LOCATION_SPECIAL = 0x80000000  # RX_CLS_LOC_SPECIAL
 _LOCATION_ANY = _INDIR_NO_CHANGE = 0xFFFFFFFF
 FLOW_TYPES = {"tcp4": 1, "udp4": 2, "sctp4": 3, "tcp6": 5, "udp6": 6, "sctp6": 7}
 HASH_FIELDS = {"src-ip": 0x10, "dst-ip": 0x20, "src-port": 0x40, "dst-port": 0x80}
@@ -85,26 +86,33 @@ def receive_rings(device: str) -> int:
     return int(struct.unpack_from("=Q", _ioctl(device, struct.pack("=IIQ", _GRXRINGS, 0, 0) + bytes(_RXNFC - 16)), 8)[0])
 
 
-def flow_rule_count(device: str) -> tuple[int, int]:
-    """ETHTOOL_GRXCLSRLCNT: rules there are, and room for (0: the driver does not say). Raises OSError."""
+def flow_rule_count(device: str) -> tuple[int, bool]:
+    """ETHTOOL_GRXCLSRLCNT: rules there are, and whether the driver chooses places itself. Raises OSError."""
     answer = _ioctl(device, struct.pack("=II", _GRXCLSRLCNT, 0) + bytes(_RXNFC - 8))
-    return int(struct.unpack_from("=I", answer, _RULE_COUNT)[0]), int(struct.unpack_from("=Q", answer, 8)[0] & 0x7FFFFFFF)
+    return int(struct.unpack_from("=I", answer, _RULE_COUNT)[0]), bool(struct.unpack_from("=Q", answer, 8)[0] & _LOCATION_SPECIAL)
+
+
+def flow_table_size(device: str) -> int:
+    """How many rules the NIC's table has room for, as ETHTOOL_GRXCLSRLALL says it (0: it does not say). Raises OSError."""
+    return int(struct.unpack_from("=Q", _all_rules(device)[0], 8)[0])
 
 
 def flow_rules(device: str) -> dict[int, bytes]:
     """Every rule in the NIC: location -> its struct ethtool_rx_flow_spec. Raises OSError."""
-    count, _ = flow_rule_count(device)
-    request = bytearray(struct.pack("=II", _GRXCLSRLALL, 0) + bytes(_RXNFC - 8 + 4 * count))
-    struct.pack_into("=I", request, _RULE_COUNT, count)
-    answer = _ioctl(device, bytes(request))
-    found = struct.unpack_from("=I", answer, _RULE_COUNT)[0]
-    return {at: _flow_rule(device, at) for at in struct.unpack_from(f"={min(found, count)}I", answer, _RULE_LOCATIONS)}
+    answer, count = _all_rules(device)
+    found = min(struct.unpack_from("=I", answer, _RULE_COUNT)[0], count)
+    return {at: _flow_rule(device, at) for at in struct.unpack_from(f"={found}I", answer, _RULE_LOCATIONS)}
 
 
 def add_flow_rule(device: str, spec: bytes) -> int:
-    """ETHTOOL_SRXCLSRLINS at a place of the driver's choice, or the spec's; returns the location. Raises OSError."""
-    request = struct.pack("=II8x", _SRXCLSRLINS, 0) + spec + bytes(_RXNFC - 16 - len(spec))
-    return int(struct.unpack_from("=I", _ioctl(device, request), _FLOW_SPEC + 160)[0])
+    """ETHTOOL_SRXCLSRLINS at a place of the driver's choice, else at the last free one as ethtool(8) does; returns it. Raises OSError."""
+    location = _LOCATION_ANY
+    if not flow_rule_count(device)[1]:
+        taken = flow_rules(device)
+        location = next((at for at in reversed(range(flow_table_size(device))) if at not in taken), _LOCATION_ANY)
+    request = bytearray(struct.pack("=II8x", _SRXCLSRLINS, 0) + spec + bytes(_RXNFC - 16 - len(spec)))
+    struct.pack_into("=I", request, _FLOW_SPEC + 160, location)
+    return int(struct.unpack_from("=I", _ioctl(device, bytes(request)), _FLOW_SPEC + 160)[0])
 
 
 def delete_flow_rule(device: str, location: int) -> None:
@@ -132,6 +140,13 @@ def flow_spec(words: tuple[int | str, ...], location: int = _LOCATION_ANY) -> by
             value[at : at + 2], mask[at : at + 2] = int(pairs[name]).to_bytes(2, "big"), b"\xff\xff"
     head = struct.pack("=I52s20x52s20x4x", FLOW_TYPES[kind], bytes(value), bytes(mask))
     return head + struct.pack("=QI4x", int(pairs["action"]), location)
+
+
+def _all_rules(device: str) -> tuple[bytes, int]:
+    count, _ = flow_rule_count(device)
+    request = bytearray(struct.pack("=II", _GRXCLSRLALL, 0) + bytes(_RXNFC - 8 + 4 * count))
+    struct.pack_into("=I", request, _RULE_COUNT, count)
+    return _ioctl(device, bytes(request)), count
 
 
 def _flow_rule(device: str, location: int) -> bytes:
