@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compiler.bundle import LeafQdisc, Qdisc
+from compiler.bundle import LeafQdisc, Qdisc, TcClass
 from runtime.backends import tc as backend
 from runtime.backends import tc_options
 from runtime.backends.tc import Tc, TcError
@@ -34,6 +34,7 @@ from runtime.steps.tc_place import (
 ALIAS = "netc "  # the ifb's alias begins so; what follows is the nic
 DRAIN = 5.0  # seconds that packets in the queues of old classes get to leave
 _POLL = 0.01  # seconds
+OTHERWISE = "something else changed it meanwhile, or the kernel did not keep what it was told: see tc -d class show, and apply again"
 
 
 @dataclass
@@ -98,7 +99,8 @@ class RootStep:
     def check(self) -> None:
         with refusals(self.text), Tc() as tc:
             if not is_own(tc.root(find_device(tc, self.place.device).ifindex)):
-                raise StepError(self.text, "the root qdisc is not netc's htb", "something replaced it meanwhile; apply again")
+                raise StepError(self.text, "the root qdisc is not netc's htb", OTHERWISE)
+        check_shape(self.text, self.place)
 
 
 @dataclass
@@ -116,6 +118,10 @@ class ClassesStep:
     def text(self) -> str:
         names = [item.counter.rpartition(".")[2] + self._queue(item.classid) for item in self.place.tree.classes[2:]]
         return f"{self.place.words}: htb classes " + ", ".join(names)
+
+    def _own_leaves(self) -> list[LeafQdisc]:
+        """Without the queue of 1:2, which comes with the root."""
+        return [leaf for leaf in self.place.tree.leaves if leaf.parent != self.place.tree.classes[1].classid]
 
     def _queue(self, classid: str) -> str:
         leaf = next((leaf for leaf in self.place.tree.leaves if leaf.parent == classid), None)
@@ -140,7 +146,7 @@ class ClassesStep:
                 delete_classes(tc, ifindex, {self.base})  # what a crash may have left under these numbers
                 for item in self.place.tree.classes[2:]:
                     tc.put_class(ifindex, number(item.classid, self.base), number(item.parent, self.base), parameters(item))
-                for leaf in self.place.tree.leaves:
+                for leaf in self._own_leaves():
                     self.chosen[leaf.parent] = put_leaf(tc, ifindex, leaf, self.base, self.unavailable)
             except (TcError, StepError):
                 delete_classes(tc, ifindex, {self.base})
@@ -155,8 +161,8 @@ class ClassesStep:
     def check(self) -> None:
         with refusals(self.text), Tc() as tc:
             ifindex = find_device(tc, self.place.device).ifindex
-            if wrong := difference(tc, ifindex, self.place, self.base):
-                raise StepError(self.text, wrong, "the kernel did not keep what it was told; please report this")
+            if wrong := difference(tc, ifindex, self.place, self.place.tree.classes[2:], self.base):
+                raise StepError(self.text, wrong, OTHERWISE)
 
 
 @dataclass
@@ -188,7 +194,7 @@ class RateStep:
                 put_shape(tc, device.ifindex, self.old)
 
     def check(self) -> None:
-        """ClassesStep.check compares every class, these two also."""
+        check_shape(self.text, self.place)
 
 
 @dataclass
@@ -317,11 +323,18 @@ def put_leaf(tc: Tc, ifindex: int, leaf: LeafQdisc, base: int, unavailable: Mapp
                     "this kernel has none of them: add `or pfifo`, write `prefer queue`, or load the module (sch_*)")  # fmt: skip
 
 
-def difference(tc: Tc, ifindex: int, place: Place, base: int) -> str:
-    """The first thing of the tree that the kernel has otherwise, in words; "" when everything is as planned."""
+def check_shape(what: str, place: Place) -> None:
+    """1:1 and 1:2 are as this tree wants them. Raises StepError."""
+    with refusals(what), Tc() as tc:
+        if wrong := difference(tc, find_device(tc, place.device).ifindex, place, place.tree.classes[:2], 0):
+            raise StepError(what, wrong, OTHERWISE)
+
+
+def difference(tc: Tc, ifindex: int, place: Place, wanted: Sequence[TcClass], base: int) -> str:
+    """The first of these classes and their queues that the kernel has otherwise, in words; "" when all are as planned."""
     classes = tc.classes(ifindex)
     qdiscs = {qdisc.parent: qdisc for qdisc in backend.leaves_of(tc.qdiscs(ifindex))}
-    for item in place.tree.classes:
+    for item in wanted:
         got = classes.get(number(item.classid, base))
         if got is None:
             return f"class {item.counter} is not there"
@@ -329,8 +342,9 @@ def difference(tc: Tc, ifindex: int, place: Place, base: int) -> str:
         parent = backend.ROOT if item.parent == "1:" else number(item.parent, base)
         if got.parent != parent or not tc_options.same_class(parameters(item), got.parameters, item.classid in place.leaves):
             return f"class {item.counter} is {got.parameters} under {backend.words(got.parent)}, not {parameters(item)}"
+    names = {item.classid for item in wanted}
     for leaf in place.tree.leaves:
-        if wrong := _leaf_difference(leaf, qdiscs.get(number(leaf.parent, base))):
+        if leaf.parent in names and (wrong := _leaf_difference(leaf, qdiscs.get(number(leaf.parent, base)))):
             return wrong
     return ""
 

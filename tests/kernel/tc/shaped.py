@@ -146,9 +146,14 @@ class Attached:
         with bpf.map_array(fd, bundle.CPU_MAX * bundle.COUNTER_SLOTS * 16) as memory:
             return {name: _sum(memory, self._slots[name]) for name in self._counters}
 
-    def close(self) -> None:
+    def close_links(self) -> None:
+        """An unpinned link goes with its descriptor."""
         for link, _ in self._links.values():
             os.close(link)
+        self._links = {}
+
+    def close(self) -> None:
+        self.close_links()
         for fd in (*self._fds, *(fd for _, fd in self._maps.values())):
             os.close(fd)
 
