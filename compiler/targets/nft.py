@@ -1,0 +1,206 @@
+"""nftables: what arrives behind the first stateful rule, what leaves, what is forwarded; and what arrives where there is no XDP.
+
+| chain | hooks | stage of its counters |
+|---|---|---|
+| in, early ingress | netdev ingress | ingress |
+| in, late conntrack | inet prerouting, and a netdev ingress door that marks what came without a mark | conntrack |
+| out, stateless | netdev egress | egress |
+| out, stateful | inet postrouting; netdev egress for all that did not come by there | conntrack, egress |
+| forward | inet forward | conntrack |
+
+All of it lives in the tables `inet netc` and `netdev netc`. Base chains only sort; their policy is accept, their last word is a rule's.
+nft counts GRO and GSO packets as one, and bytes without the Ethernet header at ingress and in inet, without VLAN tags everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from compiler import bundle, ir, place
+from compiler.diagnostics import CompileError, Diagnostic
+from compiler.targets import nft_chain, nft_refuse, nft_sets
+from compiler.targets import nft_json as nft
+from compiler.targets.nft_chain import Stage
+from compiler.targets.nft_json import Json
+
+AFTER_CONNTRACK = -199  # NF_IP_PRI_CONNTRACK is -200; before mangle (-150), whose rules may write marks, and dstnat (-100)
+AFTER_SRCNAT = 150  # NF_IP_PRI_NAT_SRC is 100
+FILTER = 0
+_KIND_MASK = 0xF0000000  # pending or passed, of whichever nic
+
+
+@dataclass(frozen=True, slots=True)
+class NftParts:
+    """What goes into the bundle: the content of one or two tables, and their counters."""
+
+    nft: tuple[bundle.Nft, ...]
+    counters: tuple[bundle.Counter, ...]
+
+
+def lower(placed: place.Placed) -> NftParts:
+    """Everything that is placed in nftables. Raises CompileError (N801-N806) with every finding."""
+    stages: list[Stage] = []
+    found: list[Diagnostic] = []
+    try:
+        stages = [stage for nic in placed.nics for item in nic.chains for stage in _nic_stages(nic, item)]
+        stages += [_forward(item.chain) for item in placed.forwards]
+    except ValueError as error:
+        found.append(Diagnostic("N806", str(error), placed.program.chains[0].span, "use a shorter name"))
+    for stage in stages:
+        found += [*_refusals(stage, placed), *stage.found]
+    if found:
+        unique = dict.fromkeys((d.code, d.message, d.span, d.help) for d in found)
+        raise CompileError([Diagnostic(*item) for item in unique])
+    tables = tuple(_table(family, [s for s in stages if s.family == family], placed) for family in ("inet", "netdev"))
+    counters = tuple(counter for stage in stages for counter in stage.counters.values())
+    return NftParts(tuple(table for table in tables if table), counters)
+
+
+def _table(family: str, stages: list[Stage], placed: place.Placed) -> bundle.Nft | None:
+    if not stages:
+        return None
+    asked = {name for stage in stages for rule in (*stage.rules, *stage.tail) for name in nft_sets.members(rule.when)}
+    sets = nft_sets.lower(family, [item for item in placed.program.sets if item.name in asked])
+    names = list(dict.fromkeys(name for stage in stages for name in stage.counters))
+    commands = [*nft.add_table(family), *sets, *(nft.add_counter(family, name) for name in names)]
+    commands += [limit for stage in stages for limit in stage.limits]
+    built = [command for stage in stages for command in stage.commands]
+    commands += sorted(built, key=lambda command: "rule" in command["add"])  # every chain before any rule that goes to it
+    return bundle.Nft(family, "netc", tuple(msgspec.Raw(msgspec.json.encode(c)) for c in commands), tuple(names))
+
+
+def _refusals(stage: Stage, placed: place.Placed) -> Iterator[Diagnostic]:
+    sets = {item.name: item for item in placed.program.sets}
+    for rule in stage.rules:  # those of `tail` are judged, and refused, at the later stage
+        yield from nft_refuse.refusals(rule, stage.chain, _hook(stage), sets, placed.settings)
+
+
+def _hook(stage: Stage) -> str:
+    direction = stage.chain.direction
+    if stage.family == "netdev":
+        return "ingress" if direction == "in" else "egress"
+    return {"in": "prerouting", "out": "postrouting"}.get(direction, "forward")
+
+
+def _nic_stages(nic: place.NicPlacement, item: place.ChainPlacement) -> Iterable[Stage]:
+    if item.chain.direction == "in":
+        return _in(nic, item)
+    if item.late == "egress":
+        return [_egress(nic, item.chain)]
+    return [_postrouting(nic, item.chain), _unjudged(nic, item.chain)]
+
+
+def _in(nic: place.NicPlacement, item: place.ChainPlacement) -> Iterator[Stage]:
+    if item.early != "xdp":
+        yield _ingress(nic, item)
+    elif item.late:
+        yield _door(nic, item.chain)
+    if item.late:
+        yield _prerouting(nic, item)
+
+
+def _ingress(nic: place.NicPlacement, item: place.ChainPlacement) -> Stage:
+    """netdev ingress judges what XDP would, and leaves the verdict in the mark."""
+    split = item.split if item.late else len(item.chain.rules)
+    stage = Stage(item.chain, "netdev", "ingress", item.chain.rules[:split], item.chain.rules[split:], bool(item.late))
+    if item.late:
+        stage.add_chain("to-pass")
+        stage.add_chain("to-hand-on")
+        stage.on_pass, stage.on_hand = [nft.goto(stage.name("to-pass"))], [nft.goto(stage.name("to-hand-on"))]
+        for part, mark in (("to-pass", bundle.MARK_PASSED), ("to-hand-on", bundle.MARK_PENDING)):
+            _mark(stage, part, mark | nic.index << 24)
+    nft_chain.judge(stage)
+    _enter(stage, "base", "ingress", [([], [])], dev=f"$dev:{nic.nic.name}", prio=FILTER)
+    return stage
+
+
+def _mark(stage: Stage, part: str, mark: int) -> None:
+    """Write the mark, unless another nic (the device below a VLAN) still has to judge the packet: that must not be forgotten.
+
+    Then this nic's next stage judges the packet too, by its device's name.
+    """
+    own = mark & ~_KIND_MASK | bundle.MARK_PENDING
+    pending = nft.match(nft.masked(nft.MARK, _KIND_MASK), bundle.MARK_PENDING)
+    stage.add(part, [pending, nft.match(nft.NETC_MARK, own, "!="), nft.ACCEPT], "pending for another nic")
+    stage.add(part, [nft.set_mark(mark), nft.ACCEPT], "mark")
+
+
+def _door(nic: place.NicPlacement, chain: ir.Chain) -> Stage:
+    """Behind XDP: what comes without this nic's mark (metadata lost, program gone) is pending, also on a VLAN device above."""
+    stage = Stage(chain, "netdev", "ingress", ())
+    stage.add_chain("door", type="filter", hook="ingress", dev=f"$dev:{nic.nic.name}", prio=FILTER, policy="accept")
+    for mark in (bundle.MARK_PASSED, bundle.MARK_PENDING):
+        stage.add("door", [nft.match(nft.NETC_MARK, mark | nic.index << 24), nft.ACCEPT], "marked by XDP")
+    _mark(stage, "door", bundle.MARK_PENDING | nic.index << 24)
+    return stage
+
+
+def _prerouting(nic: place.NicPlacement, item: place.ChainPlacement) -> Stage:
+    """After conntrack: what is marked pending, or comes in by the device without a pass; the mark is taken off."""
+    stage = Stage(item.chain, "inet", "conntrack", item.chain.rules[item.split :], connections=True)
+    nft_chain.judge(stage)
+    passed, pending = (nft.match(nft.NETC_MARK, kind | nic.index << 24) for kind in (bundle.MARK_PASSED, bundle.MARK_PENDING))
+    seen = nft.count(f"{item.chain.name}.seen")
+    carried = nft.count(stage.counter("carried", "pass", "passed for good by the stage before"))
+    ways = [
+        ([passed], [seen, carried, nft.set_mark(0), nft.ACCEPT]),
+        ([pending], [seen, nft.set_mark(0)]),
+        ([nft.match(nft.meta("iifname"), f"$dev:{nic.nic.name}")], [seen]),
+    ]
+    _base(stage, "base", ways, type="filter", hook="prerouting", prio=AFTER_CONNTRACK)
+    return stage
+
+
+def _egress(nic: place.NicPlacement, chain: ir.Chain) -> Stage:
+    """netdev egress judges all that leaves, before tc."""
+    stage = Stage(chain, "netdev", "egress", chain.rules)
+    nft_chain.judge(stage)
+    _enter(stage, "base", "egress", [([], [])], dev=f"$dev:{nic.nic.name}", prio=FILTER)
+    return stage
+
+
+def _postrouting(nic: place.NicPlacement, chain: ir.Chain) -> Stage:
+    """After source NAT; a pass is carried to egress by the mark."""
+    stage = Stage(chain, "inet", "conntrack", chain.rules, connections=True)
+    stage.on_pass = [nft.set_mark(bundle.MARK_PASSED | nic.index << 24), nft.ACCEPT]
+    nft_chain.judge(stage)
+    leaving = nft.match(nft.meta("oifname"), f"$dev:{nic.nic.name}")
+    _base(stage, "base", [([leaving], [nft.count(f"{chain.name}.seen")])], type="filter", hook="postrouting", prio=AFTER_SRCNAT)
+    return stage
+
+
+def _unjudged(nic: place.NicPlacement, chain: ir.Chain) -> Stage:
+    """At egress: what postrouting passed is carried; the rest (ARP, packet sockets, bridges) has no connection and is judged so."""
+    stage = Stage(chain, "netdev", "egress", chain.rules)
+    nft_chain.judge(stage)
+    carried = nft.count(stage.counter("carried", "pass", "passed for good by the stage before"))
+    seen = nft.count(f"{chain.name}.seen")
+    passed = nft.match(nft.NETC_MARK, bundle.MARK_PASSED | nic.index << 24)
+    ways = [([passed], [seen, carried, nft.set_mark(0), nft.ACCEPT]), ([], [seen])]
+    _base(stage, "base", ways, type="filter", hook="egress", dev=f"$dev:{nic.nic.name}", prio=FILTER)
+    return stage
+
+
+def _forward(chain: ir.Chain) -> Stage:
+    """What is routed from one nic to another."""
+    stage = Stage(chain, "inet", "conntrack", chain.rules, connections=True)
+    nft_chain.judge(stage)
+    between = [nft.match(nft.meta("iifname"), f"$dev:{chain.nic}"), nft.match(nft.meta("oifname"), f"$dev:{chain.to}")]
+    _base(stage, "base", [(between, [nft.count(f"{chain.name}.seen")])], type="filter", hook="forward", prio=FILTER)
+    return stage
+
+
+def _enter(stage: Stage, part: str, hook: str, ways: list[tuple[list[Json], list[Json]]], **base: object) -> None:
+    seen = nft.count(f"{stage.chain.name}.seen")
+    _base(stage, part, [(matches, [seen, *does]) for matches, does in ways], type="filter", hook=hook, **base)
+
+
+def _base(stage: Stage, part: str, ways: list[tuple[list[Json], list[Json]]], **base: object) -> None:
+    """The base chain: each way in has its matches and what it does; one that does not end the packet goes on to `sort`."""
+    stage.add_chain(part, policy="accept", **base)
+    for matches, does in ways:
+        ending = [] if does[-1] is nft.ACCEPT else [nft.goto(stage.name("sort"))]
+        stage.add(part, [*matches, *does, *ending], f"{stage.chain.name}: {stage.stage}")
