@@ -142,7 +142,7 @@ def run_status(options: argparse.Namespace) -> int:
         current, bundle, context = installed(target)
         findings = verify.drift(context, bundle, current.generation)
         balances = counters.balances(counters.read(context, bundle))
-        sets = _set_sizes(context, bundle)
+        sets = _set_sizes(context, bundle, current.generation)
     if options.json:
         output.show_json(_status_json(current, bundle, findings, balances, sets))
     else:
@@ -150,11 +150,11 @@ def run_status(options: argparse.Namespace) -> int:
     return int(any(finding.result == "broken" for finding in findings))
 
 
-def _set_sizes(context: Context, bundle: Bundle) -> dict[str, int]:
-    """How many members each dynamic set has."""
-    from runtime import plan
+def _set_sizes(context: Context, bundle: Bundle, generation: int) -> dict[str, int]:
+    """How many live members each dynamic set has."""
+    from runtime import sets
 
-    return {item.name: plan.backend("xdp").set_size(context, bundle, item) for item in bundle.sets}
+    return {item.name: sets.size(context, bundle, item, generation) for item in bundle.sets}
 
 
 def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding], balances: Any, sets: dict[str, int]) -> dict[str, object]:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from runtime.context import Context
-from runtime.state import Store
+if TYPE_CHECKING:
+    from runtime.context import Context
+    from runtime.state import Store
 
 STATE = Path("/var/lib/netc")
 BPFFS = Path("/sys/fs/bpf/netc")
@@ -42,6 +44,9 @@ def add_options(parser: argparse.ArgumentParser, json: bool = True) -> None:
 @contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Target]:
     """Enter the lab's network namespace, if one is asked for, and give the target. Raises TargetError."""
+    from runtime.context import Context
+    from runtime.state import Store
+
     if os.geteuid() != 0:
         raise TargetError("this command needs root (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON as uid 0)")
     if options.lab is None:
