@@ -1,0 +1,230 @@
+"""The nft steps of an apply: dry run, one transaction that swaps generations, then what no rule uses any more goes.
+
+Counters and limits keep their names, and so their values, over applies; chains and sets end in _gN and come and go with generation N.
+The tables are netc's when they hold the chain that netc put in as a mark; a foreign table of the same name is never touched.
+"""
+
+from __future__ import annotations
+
+from compiler.bundle import Bundle, Nft
+from runtime.backends import nft as backend
+from runtime.backends.nft import Json, NftError
+from runtime.context import Context
+from runtime.steps import Step, StepError
+from runtime.steps.nft_content import FAMILIES, OWNER, TABLE, added, compare, decoded, fill, listing
+
+ETHER_HEADER = {"ingress": 14, "conntrack": 14, "egress": 0}  # octets a packet that nft's counters leave out there
+
+
+def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: int) -> list[Step]:
+    """Raises StepError: a foreign table of netc's name, a nic without a device, no libnftables."""
+    wanted, before = (_tables(bundle) for bundle in (new, old))
+    present = _present()
+    if not wanted and not present:
+        return []
+    for family in {*wanted, *present}:
+        _refuse_foreign(family)
+    for table in wanted.values():
+        fill(table, context, generation)  # a nic without a device is found before anything is done
+    swap = _Swap(context, wanted, before, generation)
+    return [_DryRun(swap), swap, _Clean(context, wanted, generation)]
+
+
+def read_counters(context: Context, bundle: Bundle) -> dict[tuple[str, str], tuple[int, int]]:
+    """(stage, name) -> (packets, bytes): layer 2 bytes, the Ethernet header that nft left out added for every packet.
+
+    Raises StepError.
+    """
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    values = {table.family: _values(table.family) for table in bundle.nft}
+    for counter in bundle.counters:
+        family = {"conntrack": "inet", "ingress": "netdev", "egress": "netdev"}.get(counter.stage)
+        if family in values and counter.name in values[family]:
+            packets, octets = values[family][counter.name]
+            found[counter.stage, counter.name] = (packets, octets + packets * ETHER_HEADER[counter.stage])
+    return found
+
+
+class _Swap:
+    """The flip: the new generation's chains and sets come, the old ones' go, in one transaction."""
+
+    phase = "flip"
+    disruptive = ""
+
+    def __init__(self, context: Context, wanted: dict[str, Nft], before: dict[str, Nft], generation: int) -> None:
+        self.context, self.wanted, self.before, self.generation = context, wanted, before, generation
+        self.saved: dict[str, int] | None = None  # generation that was there, by family: what undo brings back
+        count = sum("rule" in added(item) for table in wanted.values() for item in decoded(table))
+        self.text = f"nft: {count} rules in {_names(wanted)} replace the old ones at once" if wanted else "nft: remove netc's rules"
+
+    def commands(self) -> list[Json]:
+        """The transaction from what the kernel has now."""
+        return _transaction(self.context, self.wanted, self.generation)
+
+    def do(self) -> None:
+        saved = {family: _generation(family) for family in _present()}
+        _run(self.commands(), self.text)
+        self.saved = saved
+
+    def undo(self) -> None:
+        """What was there before, by one transaction, from the old bundle; what the new one alone brought goes again."""
+        commands: list[Json] = []
+        for family in FAMILIES:
+            number = (self.saved or {}).get(family, self.generation - 1)
+            commands += _restore(self.context, family, self.before.get(family), number)
+        if commands:
+            _run(commands, "nft: bring back the old rules")
+
+    def check(self) -> None:
+        """Every chain, rule (by chain, number and comment), set, limit and counter of the bundle is in the kernel, and no chain more."""
+        present = _present()
+        for family, table in self.wanted.items():
+            if family not in present:
+                raise StepError(f"table {family} {TABLE}", "it is not there", "apply again")
+            compare(family, fill(table, self.context, self.generation), listing(family))
+        for family in set(present) - set(self.wanted):
+            if left := {name for name in backend.names(listing(family), "chain") if name != OWNER}:
+                raise StepError(f"table {family} {TABLE}", f"chains that nothing asks for: {', '.join(sorted(left))}", "apply again")
+
+
+class _DryRun:
+    """nft --check of the very transaction: the kernel's refusal comes before anything has changed."""
+
+    phase = "stage"
+    disruptive = ""
+    text = "nft: dry run of the new rules"
+
+    def __init__(self, swap: _Swap) -> None:
+        self.swap = swap
+
+    def do(self) -> None:
+        _run(self.swap.commands(), self.text, dry_run=True)
+
+    def undo(self) -> None:
+        """Nothing was changed."""
+
+    def check(self) -> None:
+        """Nothing was changed."""
+
+
+class _Clean:
+    """Counters and limits that no rule uses go, and a table that holds nothing any more."""
+
+    phase = "clean"
+    disruptive = ""
+    text = "nft: remove counters and limits that no rule uses"
+
+    def __init__(self, context: Context, wanted: dict[str, Nft], generation: int) -> None:
+        self.context, self.wanted, self.generation = context, wanted, generation
+
+    def do(self) -> None:
+        commands: list[Json] = []
+        for family in _present():
+            if table := self.wanted.get(family):
+                commands += _unused(family, fill(table, self.context, self.generation))
+            else:
+                commands.append(_delete("table", family, TABLE))
+        if commands:
+            _run(commands, self.text)
+
+    def undo(self) -> None:
+        """Never called: what is cleaned is no longer needed."""
+
+    def check(self) -> None:
+        """Left-overs do no harm."""
+
+
+def _transaction(context: Context, wanted: dict[str, Nft], generation: int) -> list[Json]:
+    return [command for family in FAMILIES for command in _replace(context, family, wanted.get(family), generation)]
+
+
+def _replace(context: Context, family: str, table: Nft | None, generation: int) -> list[Json]:
+    """Commands that make one table what `table` says (None: no rules): old chains and sets go, new ones come."""
+    present = family in _present()
+    removal = _removal(family) if present else []
+    if table is None:
+        return removal
+    filled = fill(table, context, generation)
+    return [*filled[:2], *removal, *filled[2:]]
+
+
+def _restore(context: Context, family: str, table: Nft | None, generation: int) -> list[Json]:
+    """Commands that bring a table back to `table` (None: not there), without the counters and limits that it does not have."""
+    if table is None:
+        return [_delete("table", family, TABLE)] if family in _present() else []
+    unused = _unused(family, fill(table, context, generation)) if family in _present() else []
+    return [*_replace(context, family, table, generation), *unused]
+
+
+def _removal(family: str) -> list[Json]:
+    """Chains and sets of every generation that the kernel has: crashed applies may have left more than one."""
+    found = listing(family)
+    chains = sorted(backend.names(found, "chain") - {OWNER})
+    commands: list[Json] = [{"flush": {"chain": {"family": family, "table": TABLE, "name": name}}} for name in chains]
+    commands += [_delete("chain", family, name) for name in chains]
+    return commands + [_delete("set", family, name) for name in sorted(backend.names(found, "set"))]
+
+
+def _unused(family: str, wanted: list[Json]) -> list[Json]:
+    """Commands that delete the counters and limits that `wanted` does not add."""
+    found, asked = listing(family), [added(command) for command in wanted]
+    return [
+        _delete(kind, family, name)
+        for kind in ("counter", "limit")
+        for name in sorted(backend.names(found, kind) - backend.names(asked, kind))
+    ]
+
+
+def _delete(kind: str, family: str, name: str) -> Json:
+    place = {} if kind == "table" else {"table": TABLE}
+    return {"delete": {kind: {"family": family, **place, "name": name}}}
+
+
+def _tables(bundle: Bundle | None) -> dict[str, Nft]:
+    return {table.family: table for table in bundle.nft} if bundle else {}
+
+
+def _names(tables: dict[str, Nft]) -> str:
+    return " and ".join(f"{family} {TABLE}" for family in tables)
+
+
+def _present() -> list[str]:
+    """The families in which a table of netc's name is there."""
+    try:
+        there = backend.tables()
+    except NftError as error:
+        raise StepError("nftables", str(error), "netc needs CAP_NET_ADMIN and a kernel with nf_tables") from None
+    return [family for family in FAMILIES if (family, TABLE) in there]
+
+
+def _refuse_foreign(family: str) -> None:
+    if family in _present() and OWNER not in backend.names(listing(family), "chain"):
+        mend = f"rename or delete it: nft delete table {family} {TABLE}"
+        raise StepError(f"nft table {family} {TABLE}", "it is there and netc did not make it", mend)
+
+
+def _generation(family: str) -> int:
+    """The newest generation whose chains are there; 0 when there are none."""
+    ends = [name.rpartition("_g")[2] for name in backend.names(listing(family), "chain")]
+    return max((int(end) for end in ends if end.isascii() and end.isdigit()), default=0)
+
+
+def _values(family: str) -> dict[str, tuple[int, int]]:
+    try:
+        values = backend.counters(family, TABLE)
+    except NftError as error:
+        raise StepError(f"counters of nft table {family} {TABLE}", str(error), "apply the policy again") from None
+    return {_policy_name(name): value for name, value in values.items()}
+
+
+def _policy_name(name: str) -> str:
+    """The counter's name from its nft name, in which `/` and two hexadecimal digits are one octet."""
+    head, *coded = name.split("/")
+    return head + "".join(chr(int(part[:2], 16)) + part[2:] for part in coded if len(part) >= 2)
+
+
+def _run(commands: list[Json], what: str, dry_run: bool = False) -> None:
+    try:
+        backend.run(commands, dry_run)
+    except NftError as error:
+        raise StepError(what, str(error), "the old rules are still in force; nothing was changed") from None

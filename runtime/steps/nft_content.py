@@ -1,0 +1,110 @@
+"""The content of netc's nft tables: what a bundle asks for, with devices and generation put in, against what the kernel lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from compiler.bundle import Nft
+from runtime.backends import nft as backend
+from runtime.backends.nft import Json, NftError
+from runtime.context import Context
+from runtime.steps import StepError
+
+TABLE = "netc"
+FAMILIES = ("inet", "netdev")
+OWNER = "netc-made-this-table"
+
+
+def fill(table: Nft, context: Context, generation: int) -> list[Json]:
+    """The table's commands with devices and generation put in. Raises StepError for a nic that has no device."""
+    return [_filled(item, context, generation) for item in decoded(table)]
+
+
+def _filled(item: Any, context: Context, generation: int) -> Any:
+    if isinstance(item, dict):
+        return {key: _filled(value, context, generation) for key, value in item.items()}
+    if isinstance(item, list):
+        return [_filled(value, context, generation) for value in item]
+    if isinstance(item, str) and item.startswith("$dev:"):
+        return _device(context, item.removeprefix("$dev:"))
+    if isinstance(item, str) and item.endswith("_g$gen"):
+        return item.removesuffix("$gen") + str(generation)
+    return item
+
+
+def _device(context: Context, nic: str) -> str:
+    try:
+        name = context.device(nic).name
+    except KeyError:
+        raise StepError(f"nic {nic}", "no device is bound to it", f"bind one: --nic {nic}=DEVICE") from None
+    if name.startswith("@") or "*" in name:  # nft would read a set, or every device that begins so
+        raise StepError(f"nic {nic}", f"nftables cannot name the device {name!r}", "rename it: ip link set … name …")
+    return name
+
+
+def decoded(table: Nft) -> list[Json]:
+    """The commands of a bundle: only what adds to netc's own table of that family. Raises StepError."""
+    commands = [msgspec.json.decode(item) for item in table.objects]
+    if table.family not in FAMILIES or table.table != TABLE or not all(_is_own(item, table.family) for item in commands):
+        raise StepError(f"the bundle's nft table {table.family} {table.table}", "it does more than add to netc's own table")
+    return commands
+
+
+_KINDS = ("table", "chain", "rule", "set", "counter", "limit")
+
+
+def _is_own(command: Any, family: str) -> bool:
+    if not isinstance(command, dict) or list(command) != ["add"] or not isinstance(command["add"], dict):
+        return False
+    ((kind, body),) = command["add"].items() if len(command["add"]) == 1 else ((None, None),)
+    if kind not in _KINDS or not isinstance(body, dict) or body.get("family") != family:
+        return False
+    return bool(body.get("name" if kind == "table" else "table") == TABLE)
+
+
+def added(command: Json) -> Json:
+    body: Json = command["add"]
+    return body
+
+
+def compare(family: str, wanted: list[Json], found: list[Json]) -> None:
+    """Raises StepError with the first difference between what a bundle adds and what the kernel lists."""
+    asked_for = [added(command) for command in wanted]
+    for kind in ("chain", "set", "counter", "limit"):
+        asked, there = backend.names(asked_for, kind), backend.names(found, kind)
+        if missing := asked - there:
+            raise StepError(f"table {family} {TABLE}", f"{kind} {', '.join(sorted(missing))} is not there", "apply again")
+        if kind == "chain" and (more := there - asked):
+            raise StepError(f"table {family} {TABLE}", f"chain {', '.join(sorted(more))} is not the policy's", "apply again")
+    if base := _first_difference({n: b for n, b in _bases(asked_for).items() if b}, {n: b for n, b in _bases(found).items() if b}):
+        raise StepError(f"table {family} {TABLE}, chain {base}", "its hook, device or priority is not the policy's", "apply again")
+    if chain := _first_difference(_rules(asked_for), _rules(found)):
+        raise StepError(f"table {family} {TABLE}, chain {chain}", "its rules are not the policy's: they were changed by hand", "apply again")
+
+
+def _bases(items: Iterable[Json]) -> dict[str, tuple[object, ...]]:
+    chains = (item["chain"] for item in items if "chain" in item)
+    return {c["name"]: tuple(c[key] for key in ("type", "hook", "prio", "dev", "policy") if key in c) for c in chains}
+
+
+def _rules(items: Iterable[Json]) -> dict[str, list[str]]:
+    """Chain -> the comments of its rules, in order."""
+    found: dict[str, list[str]] = {}
+    for item in items:
+        if rule := item.get("rule"):
+            found.setdefault(rule["chain"], []).append(rule.get("comment", ""))
+    return found
+
+
+def _first_difference(wanted: dict[str, Any], found: dict[str, Any]) -> str:
+    return next((name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)), "")
+
+
+def listing(family: str) -> list[Json]:
+    try:
+        return backend.list_table(family, TABLE)
+    except NftError as error:
+        raise StepError(f"nft table {family} {TABLE}", str(error), "") from None
