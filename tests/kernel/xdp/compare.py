@@ -1,0 +1,33 @@
+"""The differential run: interpreter = XDP on one program and its packets, or a list of what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compiler import bundle, ir
+from compiler.interp import Interpreter
+from tests.kernel.xdp import rig
+
+_ACTIONS = {"pass": rig.XDP_PASS, "handed-on": rig.XDP_PASS, "drop": rig.XDP_DROP}
+
+
+def differences(
+    program: ir.Program, frames: Sequence[bytes], times: Sequence[int], made: bundle.Bundle | None = None, most: int = 5
+) -> list[str]:
+    """Verdict, rule and steer counter of every packet, then all counters. `made`: another lowering than the real one (mutants)."""
+    chain = program.chains[0]
+    reference = Interpreter(program, {chain.name: rig.split_of(chain)})
+    found: list[str] = []
+    with rig.rig_of(program, made=made) as kernel:
+        for number, (frame, now) in enumerate(zip(frames, times, strict=True)):
+            expected = reference.judge(frame, "wan", "in", now)
+            got = kernel.judge(frame, now)
+            if (got.action, got.rule) != (_ACTIONS[expected.verdict], expected.rule):
+                found.append(f"packet {number} at {now}: {expected.verdict} by {expected.rule}, XDP {got.action} by {got.rule}: {frame.hex()}")
+                if len(found) == most:
+                    return found
+        counted = kernel.counters()
+    for name, value in reference.counters.items():
+        if tuple(value) != counted.get(name, (0, 0)):
+            found.append(f"counter {name}: {value}, XDP {counted.get(name)}")
+    return found
