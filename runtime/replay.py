@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 
@@ -52,9 +53,16 @@ class Engine:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = without_cpus(bundle)
         self._objects = objects.load_fresh(self.bundle, lambda code: code.hook == "xdp")
-        self._programs = {code.nic: Program(self.bundle, code, self._objects) for code in self.bundle.programs if code.hook == "xdp"}
+        self._programs: dict[str, Program] = {}
+        try:
+            for code in self.bundle.programs:
+                if code.hook == "xdp":
+                    self._programs[code.nic] = Program(self.bundle, code, self._objects)
+        except BaseException:
+            self.__exit__()
+            raise
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,6 +90,8 @@ class Program:
         self._fd = made.programs[code.name]
         self._counters: Mapping[int, Counter] = {c.index: c for c in bundle.counters if c.program == code.name}
         self._clock = made.maps.get(maps.get("clock", -1))
+        if "scratch" not in maps:
+            raise ReplayError(f"program {code.name} has no scratch map: compile the policy again")
         self._scratch = bpf.map_array(made.maps[maps["scratch"]], CPU_MAX * SCRATCH_SIZE)
 
     def close(self) -> None:

@@ -61,6 +61,11 @@ def down(name: str) -> bool:
     return True
 
 
+def labs() -> list[str]:
+    """The names of all labs of this host, whole or half made."""
+    return sorted(place.parent.name for place in DIRECTORY.glob("*/lab.json"))
+
+
 def read(lab: Names) -> Record | None:
     """The lab's record, None when there is no lab. Raises LabError when the record is unreadable."""
     try:
