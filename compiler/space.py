@@ -161,13 +161,18 @@ _LINK = (Field.ETH_SRC, Field.ETH_DST, Field.VLAN, Field.VLAN_INNER)
 _NETWORK = (Field.DSCP, Field.TTL, Field.LENGTH)
 _PORTS = (Field.SPORT, Field.DPORT)
 _FAMILIES = {"ip4": (0x0800, (ir.V4_BASE, ir.V4_LAST), 1), "ip6": (0x86DD, (0, ir.V4_BASE - 1), 58)}
-_FRAGMENTS = {"": (), "first": ("fragment", "first-fragment"), "later": ("fragment", "later-fragment")}
+_FRAGMENTS = {
+    "": (), "first": ("fragment", "first-fragment"), "later": ("fragment", "later-fragment"),
+    "first and later": ("fragment", "first-fragment", "later-fragment"),  # an IPv6 packet with two fragment headers
+}  # fmt: skip
 
 
 @cache
 def whole_shapes() -> tuple[Shape, ...]:
     """Every shape of packets that are not malformed; they are disjoint and cover them all."""
-    network = [_ip_shape(family, name, part) for family in _FAMILIES for part in _FRAGMENTS for name in ("tcp", "udp", "sctp", "icmp", "other")]
+    transports = ("tcp", "udp", "sctp", "icmp", "other")
+    parts = [(family, part) for family in _FAMILIES for part in _FRAGMENTS if family == "ip6" or part != "first and later"]
+    network = [_ip_shape(family, name, part) for family, part in parts for name in transports]
     other = ranges.subtract(((0, 0xFFFF),), ((0x0800, 0x0800), (0x0806, 0x0806), (0x8100, 0x8100), (0x86DD, 0x86DD), (0x88A8, 0x88A8)))
     return (*network, _link_shape("arp", frozenset({"arp"}), ((0x0806, 0x0806),)), _link_shape("other", frozenset(), other))
 
@@ -187,7 +192,7 @@ def _ip_shape(family: str, transport: str, part: str) -> Shape:
     proto = ((numbers[transport],) * 2,) if transport != "other" else ranges.subtract(((0, 255),), known)
     kinds = {family, *_FRAGMENTS[part], *({"icmp": {f"icmp{family[2]}"}, "other": set()}.get(transport, {transport}))}
     inner: tuple[Field, ...] = ()
-    if part != "later":
+    if "later" not in part:
         inner = {"tcp": (*_PORTS, Field.TCP_FLAGS), "udp": _PORTS, "sctp": _PORTS, "icmp": (Field.ICMP_TYPE, Field.ICMP_CODE)}.get(transport, ())
     domain = [*map(_full, _LINK + _NETWORK + inner), (Field.ETHERTYPE, ((ethertype, ethertype),)), (Field.PROTO, proto)]
     domain += [(Field.SRC, (addresses,)), (Field.DST, (addresses,))]
