@@ -75,9 +75,22 @@ class _Program:
         self.c, self.nic, self.chain, self.steer, self.indices = c, nic, chain, steer, indices
 
     def body(self) -> str:
-        steering = self._steering()
+        self._counters()
         judging = self._judging() if self.chain else ""
+        steering = self._steering()
         return self._entry() + judging + self._passed() + steering + "    return XDP_PASS;\n" + self._dropped()
+
+    def _counters(self) -> None:
+        """The order in which people read them: seen, the rules as they stand, then the rest."""
+        if self.chain is None:
+            return
+        self._chain_counter("seen")
+        for item in self.chain.chain.rules[: self.chain.split]:
+            xdp_rules.add_counter(self.c, self.chain.chain, item)
+        self._chain_counter("default", self.chain.chain.default)
+        self._chain_counter("control", "pass")
+        if self.chain.late:
+            self._chain_counter("handed-on")
 
     def _chain_counter(self, kind: str, verdict: str = "") -> int:
         assert self.chain is not None
