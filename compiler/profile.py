@@ -26,7 +26,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class Xdp(_Strict):
+class Xdp(_Strict, frozen=True):
     """native, generic, offload: the modes there are. metadata: the skb keeps what XDP wrote in front of the packet (the carrier between
     stages). cpumap_metadata: also over a cpumap redirect. redirect: cpumap, devmap and xskmap redirects work."""
 
@@ -38,13 +38,13 @@ class Xdp(_Strict):
     redirect: bool = True
 
 
-class Ntuple(_Strict):
+class Ntuple(_Strict, frozen=True):
     """rules: how many flow rules the NIC's table holds (ETHTOOL_GRXCLSRLCNT); 0: none."""
 
     rules: _Count = 0
 
 
-class Rss(_Strict):
+class Rss(_Strict, frozen=True):
     """indirection: entries of the RSS indirection table; 0: none. fields: the hash's packet fields can be set."""
 
     indirection: _Count = 0
@@ -53,7 +53,7 @@ class Rss(_Strict):
     symmetric: bool = False
 
 
-class Profile(_Strict):
+class Profile(_Strict, frozen=True):
     """queues: most receive queues (0: unknown). cpus: CPUs of the machine (0: unknown, then only the runtime can check them)."""
 
     format: str

@@ -12,6 +12,7 @@ import errno
 import os
 from pathlib import PurePosixPath
 from types import TracebackType
+from typing import Self
 
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same numbers on every architecture (asm-generic/unistd.h)
 _FSOPEN_CLOEXEC, _FSCONFIG_CMD_CREATE, _FSMOUNT_CLOEXEC = 1, 6, 1
@@ -27,7 +28,7 @@ class Sysfs:
     def __init__(self) -> None:
         self._directory = _mount_sysfs()
 
-    def __enter__(self) -> Sysfs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:

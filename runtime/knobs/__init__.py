@@ -5,13 +5,14 @@ A value is what JSON can hold and `==` can compare, so that what was read before
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from compiler.bundle import Setting
     from runtime.context import Context
 
-Value = int | str | list[int | str]
+Value = int | str | Sequence[int | str]
 Wanted = int | str | tuple[int | str, ...]
 
 

@@ -22,7 +22,7 @@ class Interrupts:
     """smp_affinity_list of the interrupts that serve the device's queues."""
 
     outage = ""
-    after = ("channels",)
+    after: tuple[str, ...] = ("channels",)
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -61,7 +61,7 @@ class PacketSteering:
     """xps_cpus of every transmit queue, or rps_cpus of every receive queue."""
 
     outage = ""
-    after = ("channels",)
+    after: tuple[str, ...] = ("channels",)
 
     def __init__(self, device: str, group: str) -> None:
         self._device, self._file = device, f"{group}_cpus"

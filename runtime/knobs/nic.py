@@ -48,7 +48,7 @@ class Numbers:
 
     def write(self, value: Value) -> None:
         _, keys = self._ask()
-        numbers = [int(item) for item in value] if isinstance(value, list) else [int(value)]
+        numbers = [int(item) for item in value] if isinstance(value, list) else [int(str(value))]
         try:
             ethtool.put(self._device, self._group, dict(zip(keys, numbers, strict=True)))
         except NetlinkError as error:

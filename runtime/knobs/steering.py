@@ -73,7 +73,7 @@ class RssTable:
     """The indirection table: ethtool -X DEV. The wish is a list of queues, spread evenly; the value is the whole table."""
 
     outage = ""
-    after = ("channels",)
+    after: tuple[str, ...] = ("channels",)
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -99,7 +99,7 @@ class FlowRule:
     """One flow rule in the NIC: ethtool -N DEV flow-type udp4 dst-port 53 action 7. The value: how many such rules there are."""
 
     outage = ""
-    after = ("channels",)
+    after: tuple[str, ...] = ("channels",)
 
     def __init__(self, device: str, words: Wanted) -> None:
         self._device = device

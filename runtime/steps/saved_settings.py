@@ -49,7 +49,7 @@ class SavedSettings:
         key = knob_key(device, setting)
         if key in kept:
             return False
-        self._write({**kept, key: Saved(device, setting, before)})
+        self._write({**kept, key: Saved(device, setting, before if isinstance(before, int | str) else list(before))})
         return True
 
     def forget(self, device: str, setting: Setting) -> None:
