@@ -81,10 +81,10 @@ def rest(**more: object) -> ir.Class:
     return ir.Class("rest", None, **more)  # type: ignore[arg-type]
 
 
-def compiled(*shapes: ir.Shape, chain: placed.ChainPlacement | None = None) -> bundle.Bundle:
+def compiled(*shapes: ir.Shape, chain: placed.ChainPlacement | None = None, sets: tuple[ir.Set, ...] = ()) -> bundle.Bundle:
     """A bundle of these shapes, and of an XDP stage when there is a chain."""
     chains = (chain,) if chain else ()
-    program = ir.Program(nics=(ir.Nic("wan", NEAR),), shapes=shapes, chains=tuple(c.chain for c in chains))
+    program = ir.Program(nics=(ir.Nic("wan", NEAR),), sets=sets, shapes=shapes, chains=tuple(c.chain for c in chains))
     whole = placed.Placed(program, (placed.NicPlacement(program.nics[0], 0, chains, (), shapes),), (), (), ())
     made, early = target.lower(whole), xdp.lower(whole)
     maps = {item.id: item for item in (*made.maps, *early.maps)}
