@@ -55,6 +55,11 @@ def referred_maps(code: bytes) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def read_part(name: str) -> str:
+    """The text of prelude.h, state.h or effects.h."""
+    return (_HERE / name).read_text(encoding="ascii")
+
+
 class CProgram:
     """One program in the making: names go into side tables, C gets numbers."""
 
@@ -139,7 +144,7 @@ class CProgram:
         lines.append("#define PACKET netc_packet(VALUE(SCRATCH))")
         lines.append("#define COUNT(index, bytes) netc_count(VALUE(COUNTERS), VALUE(SLOTS), (index), (bytes))")
         files = ("prelude.h", "state.h", "effects.h") if self.hook == "xdp" else ("prelude.h", "state.h")
-        parts = ["\n".join(lines), *((_HERE / name).read_text(encoding="ascii") for name in files)]
+        parts = ["\n".join(lines), *map(read_part, files)]
         return "\n".join(parts) + f"\nint netc({_CONTEXTS[self.hook]} *ctx)\n{{\n"
 
 
