@@ -1,0 +1,60 @@
+"""Profile files: the shipped ones are whole, bad ones are named with the place and the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compiler import profile
+
+HEAD = "format: netc-profile 1\nname: x\n"
+
+
+def test_shipped_profiles_load() -> None:
+    assert profile.shipped() == ("generic", "veth")
+    assert [profile.chosen(name).name for name in profile.shipped()] == ["generic", "veth"]
+    assert profile.chosen(None) == profile.chosen("generic") == profile.default()
+
+
+def test_what_a_file_does_not_say_is_not_had(tmp_path: Path) -> None:
+    file = tmp_path / "nic.yaml"
+    file.write_text(HEAD)
+    bare = profile.load(file)
+    assert not bare.xdp.native and not bare.xdp.metadata and bare.ntuple.rules == 0 and bare.rss.indirection == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (HEAD + "rss: { indirection: many }", "rss.indirection: Expected `int`, got `str`"),
+        (HEAD + "rsss: {}", "unknown field `rsss`"),
+        (HEAD + "xdp: { native: yes please }", "xdp.native: Expected `bool`, got `str`"),
+        (HEAD + "cpus: -1", "cpus: Expected `int` >= 0"),
+        (HEAD + "cpus: {", "nic.yaml:4:1: not YAML"),
+        ("- a\n- b\n", "format: netc-profile 1"),
+        ("", "format: netc-profile 1"),
+        ("format: netc-profile 2\nname: x\n", "format: netc-profile 1"),
+        (HEAD + "facts: { a: &a [x], b: [*a, *a] }", "nic.yaml:3:13: anchors and aliases are not allowed"),
+        (HEAD + "driver: !!python/object/apply:os.system [id]", "not YAML"),
+        ("[" * 20000, "nic.yaml"),
+    ],
+)
+def test_bad_profiles_name_the_place(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "nic.yaml"
+    file.write_text(text + ("" if text.endswith("\n") else "\n"))
+    with pytest.raises(profile.ProfileError) as caught:
+        profile.load(file)
+    assert words in str(caught.value) and str(file) in str(caught.value)
+
+
+def test_not_text_not_there_and_too_large(tmp_path: Path) -> None:
+    file = tmp_path / "nic.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(profile.ProfileError, match="not UTF-8"):
+        profile.load(file)
+    file.write_bytes(b"#" * (2 << 20))
+    with pytest.raises(profile.ProfileError, match="not a capability profile"):
+        profile.load(file)
+    with pytest.raises(profile.ProfileError, match="neither a file nor one of generic, veth"):
+        profile.chosen(str(tmp_path / "absent.yaml"))
