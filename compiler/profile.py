@@ -14,6 +14,7 @@ import msgspec
 
 FORMAT = "netc-profile 1"
 _MAX_FILE = 1 << 20  # bytes
+_MAX_DEPTH = 16
 _SHIPPED = Path(__file__).parent / "profiles"
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
 
@@ -109,7 +110,7 @@ def _parse(data: bytes, path: Path) -> object:
 
     try:
         text = data.decode()
-        _refuse_aliases(text, path)
+        _refuse_traps(text, path)
         return yaml.safe_load(text)
     except UnicodeDecodeError:
         raise ProfileError(f"{path}: not UTF-8 text") from None
@@ -119,14 +120,20 @@ def _parse(data: bytes, path: Path) -> object:
         raise ProfileError(f"{path}{place}: not YAML: {getattr(error, 'problem', None) or error}") from None
 
 
-def _refuse_aliases(text: str, path: Path) -> None:
-    """YAML aliases let a small file grow without bound ("billion laughs"); a profile needs none."""
+def _refuse_traps(text: str, path: Path) -> None:
+    """YAML aliases let a small file grow without bound ("billion laughs"), and deep nesting takes quadratic time. A profile has neither."""
     import yaml
 
+    depth = 0
     for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        mark = token.start_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}"
         if isinstance(token, yaml.AliasToken | yaml.AnchorToken):
-            mark = token.start_mark
-            raise ProfileError(f"{path}:{mark.line + 1}:{mark.column + 1}: anchors and aliases are not allowed in a profile")
+            raise ProfileError(f"{place}: anchors and aliases are not allowed in a profile")
+        depth += type(token).__name__.endswith("StartToken")
+        depth -= isinstance(token, yaml.BlockEndToken | yaml.FlowMappingEndToken | yaml.FlowSequenceEndToken)
+        if depth > _MAX_DEPTH:
+            raise ProfileError(f"{place}: nested deeper than {_MAX_DEPTH} levels; that is not a capability profile")
 
 
 def _convert(data: object, path: Path) -> Profile:

@@ -45,7 +45,8 @@ class SettingStep:
             return
         before, self.saved = self.saved["before"], None
         try:
-            self._knob.write(before)
+            if self._knob.read() != before:  # a refused write changed nothing, and writing again would be refused again
+                self._knob.write(before)
         except Refusal as refusal:
             raise StepError(f"putting {place(self.setting)} back to {show(before)}", refusal.words, refusal.mend) from None
         if self._newly_kept:
@@ -60,9 +61,15 @@ class SettingStep:
             now, wanted = self._knob.read(), self._wanted()
         except Refusal as refusal:
             raise refusal_error(self.setting, refusal) from None
-        if now != wanted:
+        if not self._holds(now, wanted):
             mend = "something else changes it too; find it, or take the setting out of the policy"
             raise StepError(place(self.setting), f"is {show(now)}, not {show(wanted)}", mend)
+
+    def _holds(self, now: Value, wanted: Value) -> bool:
+        """What was put back queue by queue stays right when the queues themselves are put back after it, and there are more of them."""
+        if self._exact is not None and self._knob.after and isinstance(now, list) and isinstance(wanted, list):
+            return all(a == b for a, b in zip(now, wanted, strict=False))
+        return now == wanted
 
     def _wanted(self) -> Value:
         return self._exact if self._exact is not None else self._knob.resolve(self.setting.value)

@@ -37,7 +37,7 @@ def test_what_a_file_does_not_say_is_not_had(tmp_path: Path) -> None:
         ("format: netc-profile 2\nname: x\n", "format: netc-profile 1"),
         (HEAD + "facts: { a: &a [x], b: [*a, *a] }", "nic.yaml:3:13: anchors and aliases are not allowed"),
         (HEAD + "driver: !!python/object/apply:os.system [id]", "not YAML"),
-        ("[" * 20000, "nic.yaml"),
+        ("[" * 20000, "nic.yaml:1:16: nested deeper than 16 levels"),
     ],
 )
 def test_bad_profiles_name_the_place(tmp_path: Path, text: str, words: str) -> None:
