@@ -73,11 +73,15 @@ class LabKernel:
         self._set_clock(time)
         before = self._counted(step)
         self._send(step, frame, 1, 0)
+        if not self._judges(step):
+            return "pass", ""  # no filter block: everything passes, uncounted
         return _increased(before, self._wait(step, before, 1))
 
     def judge_many(self, step: Step, frame: bytes, times: Sequence[int]) -> Counter[Judgement]:
         """XDP judges each packet at its time by a test run on the attached program's own state; what it hands on is really sent."""
         seen: Counter[Judgement] = Counter()
+        if not self._judges(step):
+            return Counter({("pass", ""): len(times)})
         if step["direction"] != "in" or step["nic"] not in self._programs:
             return self._at_real_pace(step, frame, len(times))
         for time in times:
@@ -107,6 +111,11 @@ class LabKernel:
             return
         _take_address(side.device, frame[:6])
         self._lab.send(side, frame, count, rate)
+
+    def _judges(self, step: Step) -> bool:
+        """Is there a filter block for the step's direction?"""
+        chain = f"{step['nic']}.{step['direction']}"
+        return any(counters.chain_of(counter) == chain for counter in self._bundle.counters)
 
     def _set_clock(self, time: int) -> None:
         for item in self._bundle.maps:
