@@ -23,7 +23,7 @@ KINDS: Mapping[str, Mapping[str, str]] = {
         "ecn": FLAG, "memory_limit": COUNT,
     },
     "fq": {"limit": COUNT, "flow_limit": COUNT, "quantum": COUNT, "initial_quantum": COUNT},
-    "cake": {"rtt": MICROSECONDS, "memlimit": COUNT, "nat": FLAG, "wash": FLAG, "split-gso": FLAG},
+    "cake": {"rtt": MICROSECONDS, "target": MICROSECONDS, "memlimit": COUNT, "nat": FLAG, "wash": FLAG, "split-gso": FLAG},
 }  # fmt: skip
 
 # Without a limit, pfifo takes the device's txqueuelen, which is 0 on some virtual devices: a queue of one packet.
@@ -62,6 +62,8 @@ def _options(cls: ir.Class, queue: ir.Queue) -> tuple[dict[str, int | str | None
             found.append(Diagnostic("N952", f"class {cls.name}: {queue.kind} cannot take {name} {value}", cls.span, _wanted(unit)))
         else:
             options[name] = number
+    if queue.kind == "cake" and isinstance(rtt := options.get("rtt"), int):
+        options.setdefault("target", max(1, rtt // 20))  # as tc-cake(8) has it; the kernel does not derive it
     return options, found
 
 

@@ -25,7 +25,7 @@ _ATTRIBUTES: Mapping[str, Mapping[str, int]] = {
         "target": 1, "limit": 2, "interval": 3, "ecn": 4, "flows": 5, "quantum": 6, "ce_threshold": 7, "memory_limit": 9,
     },
     "fq": {"limit": 1, "flow_limit": 2, "quantum": 3, "initial_quantum": 4},
-    "cake": {"rtt": 7, "memlimit": 10, "nat": 11, "wash": 13, "split-gso": 17},
+    "cake": {"rtt": 7, "target": 8, "memlimit": 10, "nat": 11, "wash": 13, "split-gso": 17},
 }  # fmt: skip
 KINDS = (*_STRUCTURES, *_ATTRIBUTES)
 ROUNDED = {"codel": ("target", "interval"), "fq_codel": ("target", "interval", "ce_threshold")}
