@@ -1,0 +1,381 @@
+"""Turns each rule of `grammar.lark` into its node of `syntax.py` while the parser runs; called by the parser, bottom up.
+
+Every method takes the parts of one rule, all its tokens among them, and returns one node. Parts that are tokens of the language
+(keywords and signs) are lark Tokens; WORD and STRING have become `syntax.Word`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lark import Token, Transformer
+
+from compiler import syntax
+from compiler.source import Span
+
+Parts = list[Any]
+_TEXT = re.compile(r'"[^"\n]*"|#[^\n]*|\s+|[^\s#"]+|"')
+
+
+class Builder(Transformer):  # type: ignore[type-arg]
+    """One for all parses: `file` and `lines` are set before each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.file = ""
+        self.lines: list[str] = []
+
+    def span(self, parts: Parts) -> Span:
+        first, last = _ends(parts[0]), _ends(parts[-1])
+        return Span(self.file, first[0], first[1], last[2], last[3])
+
+    def text(self, parts: Parts) -> str:
+        """The source of `parts` on one line, without comments."""
+        span = self.span(parts)
+        lines = self.lines[span.line - 1 : span.end_line]
+        lines[-1] = lines[-1][: span.end_column - 1]
+        lines[0] = lines[0][span.column - 1 :]
+        words = (match.group() for match in _TEXT.finditer("\n".join(lines)))
+        return " ".join("".join(" " if w[0] == "#" or w.isspace() else w for w in words).split())
+
+    # --- names and values ---
+    def start(self, parts: Parts) -> syntax.File:
+        return syntax.File(self.file, tuple(p for p in parts if not isinstance(p, Token)))
+
+    def expression(self, parts: Parts) -> syntax.Condition:
+        return parts[0]  # type: ignore[no-any-return]
+
+    def word(self, parts: Parts) -> syntax.Word:
+        return syntax.Word(str(parts[0]), self.span(parts))
+
+    def string(self, parts: Parts) -> syntax.Word:
+        return syntax.Word(str(parts[0])[1:-1], self.span(parts))
+
+    def broken(self, parts: Parts) -> syntax.Broken:
+        return syntax.Broken(tuple(parts[0].split()), self.span(parts))
+
+    def words(self, parts: Parts) -> tuple[syntax.Word, ...]:
+        return _words(parts)
+
+    def literal(self, parts: Parts) -> syntax.Literal:
+        return syntax.Literal(_words(parts), self.span(parts))
+
+    def direction(self, parts: Parts) -> str:
+        return _At(str(parts[0]), parts[0])
+
+    verdict = direction
+
+    # --- declarations ---
+    def nic(self, parts: Parts) -> syntax.Nic:
+        items = tuple(p for p in parts[2:] if isinstance(p, tuple))
+        return syntax.Nic(parts[1], items, self.span(parts[:2]))
+
+    def nic_item(self, parts: Parts) -> Any:
+        return parts[0]
+
+    def nic_device(self, parts: Parts) -> Any:
+        return _Pair((str(parts[0]), parts[1]), self.span(parts))
+
+    nic_xdp = nic_device
+
+    def set(self, parts: Parts) -> syntax.Set:
+        typed = parts[3] if len(parts) > 3 and parts[2] == ":" else None
+        value = next((p for p in parts[3:] if isinstance(p, (syntax.Literal, syntax.Path))), None)
+        options = tuple(p for p in parts if isinstance(p, tuple))
+        return syntax.Set(parts[1], typed, value, options, self.span(parts))
+
+    def set_file(self, parts: Parts) -> syntax.Path:
+        return syntax.Path(parts[1], self.span(parts))
+
+    def set_option(self, parts: Parts) -> Any:
+        words = parts[1] if isinstance(parts[1], tuple) else (parts[1],)
+        return _Pair((str(parts[0]), words, self.span(_flat(parts))), self.span(_flat(parts)))
+
+    def const(self, parts: Parts) -> syntax.Const:
+        return syntax.Const(parts[1], parts[3], self.span(parts))
+
+    def include(self, parts: Parts) -> syntax.Include:
+        return syntax.Include(parts[1], self.span(parts))
+
+    # --- conditions ---
+    def or_expr(self, parts: Parts) -> syntax.Condition:
+        items = tuple(p for p in parts if not isinstance(p, Token))
+        return items[0] if len(items) == 1 else syntax.Any(items, self.span(parts))
+
+    def and_expr(self, parts: Parts) -> syntax.Condition:
+        return parts[0] if len(parts) == 1 else syntax.All(tuple(parts), self.span(parts))
+
+    def negation(self, parts: Parts) -> syntax.Negation:
+        return syntax.Negation(parts[1], self.span(parts))
+
+    def group(self, parts: Parts) -> syntax.Condition:
+        return parts[1]  # type: ignore[no-any-return]
+
+    def kind(self, parts: Parts) -> syntax.Kind:
+        return syntax.Kind(str(parts[0]), self.span(parts))
+
+    def operand(self, parts: Parts) -> syntax.Operand:
+        return syntax.Operand(str(parts[0]) if len(parts) == 2 else "", parts[-1], self.span(parts))
+
+    def field(self, parts: Parts) -> syntax.FieldTest:
+        return syntax.FieldTest(str(parts[0]), parts[1], self.span(parts))
+
+    def mac(self, parts: Parts) -> syntax.FieldTest:
+        return syntax.FieldTest(f"mac {parts[1]}", parts[2], self.span(parts))
+
+    def icmp(self, parts: Parts) -> syntax.Icmp:
+        named = {str(key): value for key, value in zip(parts[1:], parts[2:], strict=False) if isinstance(key, Token)}
+        name = parts[1] if len(parts) == 2 else None
+        return syntax.Icmp(str(parts[0]), name, named.get("type"), named.get("code"), self.span(parts))
+
+    def vlan(self, parts: Parts) -> syntax.Vlan:
+        return syntax.Vlan(parts[1] if len(parts) > 1 else None, self.span(parts))
+
+    def flags(self, parts: Parts) -> syntax.Flags:
+        return syntax.Flags(parts[1], self.span(_flat(parts)))
+
+    # --- filter ---
+    def rules(self, parts: Parts) -> syntax.Rules:
+        return syntax.Rules(parts[1], _nodes(parts[3:]), self.span(parts[:2]))
+
+    def filter(self, parts: Parts) -> syntax.Filter:
+        return syntax.Filter(parts[1], _nodes(parts[2:]), self.span(parts[:2]))
+
+    def hook(self, parts: Parts) -> syntax.Hook:
+        if isinstance(parts[0], tuple):
+            return syntax.Hook(parts[0], str(parts[1]), None, self.span(_flat(parts)))
+        return syntax.Hook((parts[0],), "forward", parts[2], self.span(parts))
+
+    def use(self, parts: Parts) -> syntax.Use:
+        return syntax.Use(parts[1], self.span(parts))
+
+    def default_verdict(self, parts: Parts) -> syntax.Default:
+        return syntax.Default(str(parts[1]), self.span(parts))
+
+    def rule(self, parts: Parts) -> syntax.Rule:
+        limit = _only(parts, syntax.Limit)
+        condition = parts[1] if len(parts) > 1 and isinstance(parts[1], _CONDITIONS) else None
+        effects = next((p for p in parts[1:] if isinstance(p, tuple)), ())
+        name = next((p for p in parts[1:] if isinstance(p, syntax.Word)), None)
+        matched = [parts[0], *(p for p in (condition, limit) if p)]
+        everything = _flat(parts)
+        return syntax.Rule(
+            str(parts[0]), condition, limit, name, effects, self.text(matched), self.text(everything), self.span(everything)
+        )
+
+    def limit(self, parts: Parts) -> syntax.Limit:
+        return syntax.Limit(parts[0] == "over", parts[1], tuple(parts[2:]), self.span(parts))
+
+    def limit_option(self, parts: Parts) -> Any:
+        return _Pair((str(parts[0]), _words(parts), self.span(parts)), self.span(parts))
+
+    def as_name(self, parts: Parts) -> syntax.Word:
+        return parts[1]  # type: ignore[no-any-return]
+
+    def then(self, parts: Parts) -> tuple[syntax.Effect, ...]:
+        return tuple(p for p in parts if isinstance(p, syntax.Effect))
+
+    def effect(self, parts: Parts) -> syntax.Effect:
+        return syntax.Effect(str(parts[0]), _words(parts), self.span(parts))
+
+    # --- steer ---
+    def steer(self, parts: Parts) -> syntax.Steer:
+        return syntax.Steer(parts[1], _nodes(parts[3:]), self.span(parts[:2]))
+
+    def prefer(self, parts: Parts) -> Token:
+        return parts[0]  # type: ignore[no-any-return]
+
+    def steer_rule(self, parts: Parts) -> syntax.SteerRule:
+        condition = next(p for p in parts if isinstance(p, _CONDITIONS))
+        target = _only(parts, syntax.Target)
+        return syntax.SteerRule(
+            condition, target, _only(parts, syntax.Word), _preferred(parts),
+            self.text([condition]), self.text(parts), self.span(parts),
+        )  # fmt: skip
+
+    def steer_queues(self, parts: Parts) -> syntax.SteerQueues:
+        cpus = next((p for p in parts if isinstance(p, tuple)), ())
+        everything = _flat(parts)
+        count = _only(parts, syntax.Word)
+        return syntax.SteerQueues(count, cpus, _preferred(parts), self.text(everything), self.span(everything))
+
+    def steer_hash(self, parts: Parts) -> syntax.SteerHash:
+        protocols, fields = (p for p in parts if isinstance(p, tuple))
+        everything = _flat(parts)
+        symmetric = str(everything[-1]) == "symmetric" and isinstance(everything[-1], Token)
+        return syntax.SteerHash(
+            protocols, fields, symmetric, _preferred(parts), self.text(everything), self.span(everything)
+        )
+
+    def steer_default(self, parts: Parts) -> syntax.SteerDefault:
+        return syntax.SteerDefault(parts[2], self.span(parts))
+
+    def target(self, parts: Parts) -> syntax.Target:
+        everything = _flat(parts)
+        routed = len(parts) == 3 and str(parts[2]) == "routed"
+        return syntax.Target(str(parts[0]), _words(everything), routed, self.span(everything))
+
+    # --- shape ---
+    def shape(self, parts: Parts) -> syntax.Shape:
+        brace = next(at for at, part in enumerate(parts) if part == "{")
+        overhead = parts[6] if brace > 5 else None
+        return syntax.Shape(parts[1], str(parts[2]), parts[4], overhead, _nodes(parts[brace:]), self.span(parts[:brace]))
+
+    def class_(self, parts: Parts) -> syntax.Class:
+        return syntax.Class(parts[1], _nodes(parts[3:]), self.text(parts), self.span(parts[:2]))
+
+    def class_match(self, parts: Parts) -> syntax.ClassItem:
+        return syntax.ClassItem("match", parts[1], False, self.span(parts))
+
+    def class_flag(self, parts: Parts) -> syntax.ClassItem:
+        return syntax.ClassItem(str(parts[0]), None, False, self.span(parts))
+
+    def class_value(self, parts: Parts) -> syntax.ClassItem:
+        return syntax.ClassItem(str(parts[0]), parts[1], False, self.span(parts))
+
+    def class_queue(self, parts: Parts) -> syntax.ClassItem:
+        queues = tuple(p for p in parts if isinstance(p, syntax.Queue))
+        return syntax.ClassItem("queue", queues, _preferred(parts), self.span(parts))
+
+    def queue(self, parts: Parts) -> syntax.Queue:
+        return syntax.Queue(parts[0], tuple(p for p in parts if isinstance(p, tuple)), self.span(parts))
+
+    def queue_setting(self, parts: Parts) -> Any:
+        return _Pair((parts[0], parts[1] if len(parts) > 1 else None), self.span(parts))
+
+    # --- tune and host ---
+    def tune(self, parts: Parts) -> syntax.Tune:
+        return syntax.Tune(parts[1], _nodes(parts[3:]), self.span(parts[:2]))
+
+    def host(self, parts: Parts) -> syntax.Tune:
+        return syntax.Tune(None, _nodes(parts[2:]), self.span(parts[:1]))
+
+    def tune_pairs(self, parts: Parts) -> syntax.Knobs:
+        return self._knobs(parts, tuple(p for p in parts if isinstance(p, tuple)))
+
+    tune_coalesce = tune_pairs
+
+    def sysctl(self, parts: Parts) -> syntax.Knobs:
+        return self._knobs(parts, (_words(parts),))
+
+    def _knobs(self, parts: Parts, groups: tuple[tuple[syntax.Word, ...], ...]) -> syntax.Knobs:
+        kind = str(parts[1] if _preferred(parts) else parts[0])
+        everything = _flat(parts)
+        return syntax.Knobs(kind, groups, _preferred(parts), self.text(everything), self.span(everything))
+
+    def pair(self, parts: Parts) -> tuple[syntax.Word, ...]:
+        return tuple(parts)
+
+    coalesce_part = pair
+
+    # --- promises ---
+    def protect(self, parts: Parts) -> syntax.Protect:
+        items = tuple(
+            part if isinstance(part, syntax.Broken) else syntax.ProtectItem(part, self.text([part]), part.span)
+            for part in _nodes(parts[3:])
+        )
+        return syntax.Protect(parts[1], items, self.span(_flat(parts[:2])))
+
+    def expect(self, parts: Parts) -> syntax.Expect:
+        return syntax.Expect(parts[1], parts[3], parts[5], _nodes(parts[7:]), self.span(parts[:6]))
+
+    def assertion(self, parts: Parts) -> syntax.Assertion:
+        kind, subject = parts[0]
+        bound, of = parts[3]
+        return syntax.Assertion(
+            kind, subject, parts[1], str(parts[2]), bound, of, self.text(parts), self.span(parts)
+        )
+
+    def subject(self, parts: Parts) -> Any:
+        return _Pair((str(parts[0]) if len(parts) > 1 else "", parts[-1]), self.span(parts))
+
+    def comparison(self, parts: Parts) -> Any:
+        return parts[0]
+
+    def bound(self, parts: Parts) -> Any:
+        return _Pair((parts[0], parts[2] if len(parts) > 1 else None), self.span(parts))
+
+    def test(self, parts: Parts) -> syntax.Test:
+        return syntax.Test(parts[1], _nodes(parts[3:]), self.span(parts[:2]))
+
+    def _step(self, parts: Parts) -> syntax.TestStep:
+        packet = next((p for p in parts if isinstance(p, tuple)), ())
+        place = _only(parts, syntax.Hook)
+        return syntax.TestStep(str(parts[0]), place, packet, _words(parts), self.text(parts), self.span(parts))
+
+    test_packet = test_send = test_wait = test_given = _step
+
+    def place(self, parts: Parts) -> syntax.Hook:
+        if len(parts) == 3:
+            return syntax.Hook((parts[0],), "forward", parts[2], self.span(parts))
+        return syntax.Hook((parts[0],), str(parts[1]), None, self.span(parts))
+
+    def packet_words(self, parts: Parts) -> tuple[syntax.Word, ...]:
+        return tuple(p if isinstance(p, syntax.Word) else syntax.Word(str(p), self.span([p])) for p in parts)
+
+
+setattr(Builder, "class", Builder.class_)  # `class` is a word of both languages
+
+
+class _At(str):
+    """A keyword that became a string and still knows its place."""
+
+    __slots__ = ("token",)
+
+    def __new__(cls, text: str, token: Token) -> _At:
+        made = super().__new__(cls, text)
+        made.token = token
+        return made
+
+
+class _Pair(tuple):  # type: ignore[type-arg]
+    """A bare tuple of parts that still knows its place."""
+
+    span: Span
+
+    def __new__(cls, items: tuple[Any, ...], span: Span) -> _Pair:
+        made = super().__new__(cls, items)
+        made.span = span
+        return made
+
+
+_CONDITIONS = (
+    syntax.Kind, syntax.FieldTest, syntax.Icmp, syntax.Vlan, syntax.Flags, syntax.Negation, syntax.All, syntax.Any
+)  # fmt: skip
+
+
+def _ends(part: Any) -> tuple[int, int, int, int]:
+    if isinstance(part, _At):
+        part = part.token
+    if isinstance(part, Token):
+        return part.line or 1, part.column or 1, part.end_line or 1, part.end_column or 1
+    if isinstance(part, tuple) and not isinstance(part, _Pair):
+        first, last = _ends(part[0]), _ends(part[-1])
+        return first[0], first[1], last[2], last[3]
+    span: Span = part.span
+    return span.line, span.column, span.end_line, span.end_column
+
+
+def _flat(parts: Parts) -> Parts:
+    """Parts without empty ones; tuples of words opened, so that the ends have places."""
+    found: Parts = []
+    for part in parts:
+        found += list(part) if type(part) is tuple else [part]
+    return found
+
+
+def _words(parts: Parts) -> tuple[syntax.Word, ...]:
+    return tuple(p for p in parts if isinstance(p, syntax.Word))
+
+
+def _nodes(parts: Parts) -> tuple[Any, ...]:
+    return tuple(p for p in parts if not isinstance(p, (Token, str)))
+
+
+def _only(parts: Parts, kind: type) -> Any:
+    return next((p for p in parts if isinstance(p, kind)), None)
+
+
+def _preferred(parts: Parts) -> bool:
+    return isinstance(parts[0], Token) and str(parts[0]) == "prefer"

@@ -1,0 +1,127 @@
+"""What to say of a token that does not fit: which constructs are only named and not built, what may stand there, what was likely meant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from compiler.suggest import closest
+from compiler.tokens import BAD, END, NEWLINE, STRING, WORD, Token
+
+NOT_YET = {
+    "reject": ("`reject`", "write `drop`: the sender learns nothing instead of being told"),
+    "trial": ("`trial`", "write `pass … as NAME` and read its counter, or try the policy in the lab: `netc lab up`"),
+    "police": ("`police`", "write `shape NIC in rate …`: it queues instead of dropping"),
+    "spoofed": ("`spoofed` (reverse path)", "write the prefixes that belong behind the nic: `drop not src in inside`"),
+    "until": ("`until`", "put the addresses into a dynamic set: `set guests : address timeout 12h`, entries end by themselves"),
+    "connections": ("`connections N per src`", "limit the openings instead: `tcp dport 443 syn limit 50pps per src`"),
+    "quota": ("`quota`", "write an `expect` over the rule's bytes, or `shape` with a class"),
+    "nat": ("address translation", "NAT is not netc's: keep it in an nft table of your own"),
+    "masquerade": ("address translation", "NAT is not netc's: keep it in an nft table of your own"),
+    "snat": ("address translation", "NAT is not netc's: keep it in an nft table of your own"),
+    "dnat": ("address translation", "NAT is not netc's: keep it in an nft table of your own"),
+    "mirror": ("`mirror`", "write `then sample 1/N`: copies go to the capture ring"),
+}  # fmt: skip
+
+_HABITS = {
+    "accept": "write `pass`", "allow": "write `pass`", "permit": "write `pass`", "deny": "write `drop`", "block": "write `drop`",
+    "and": "write one condition behind the other: `udp dport 53` means both", "&&": "write one condition behind the other",
+    "||": "write `or`", "!": "write `not`", "ip": "write `ip4`, `ip6`, or nothing: conditions hold for both families",
+    "ipv4": "write `ip4`", "ipv6": "write `ip6`", "saddr": "write `src`", "daddr": "write `dst`", "from": "write `src`",
+    "port": "write `dport` or `sport`", "input": "write `in`", "output": "write `out`", "forward": "write `filter wan -> lan`",
+    "any": "leave it out: no condition means every packet", "all": "leave it out: no condition means every packet",
+    "log": "effects come last, after `then`: `… as NAME then log`", "add": "effects come last, after `then`",
+    "sample": "effects come last, after `then`", "limit": "the order is: verdict, condition, `limit`, `as`, `then`; a limit holds for the whole rule",
+    "over": "the order is: verdict, condition, `over`, `as`, `then`; a limit holds for the whole rule", "==": "write `=` in `expect`; nothing in conditions: `dport 53`",
+    "else": "write `else roll-back` or `else warn` before the `{`", ":": "a set's type stands behind its name: `set banned : address`",
+}  # fmt: skip
+
+_GROUPS = (
+    (("TCP", "SRC"), "a condition (`tcp`, `udp dport 53`, `src in office`, `not …`)"),
+    (("PASS", "DROP"), "a rule (`pass …`, `drop …`)"),
+    (("NIC", "FILTER"), "a declaration (`nic`, `set`, `filter`, `steer`, `shape`, …)"),
+)
+_CONDITION_WORDS = frozenset(
+    "tcp udp sctp icmp icmp4 icmp6 ip4 ip6 src dst sport dport mac vlan proto dscp ttl length ethertype flags syn fragment "
+    "first-fragment later-fragment malformed arp nd mld l2 established new related invalid not (".split()
+)
+_DECLARATIONS = frozenset("nic set const include rules filter steer shape tune host protect expect test".split())
+
+
+def describe(
+    token: Token, row: Collection[str], keywords: Mapping[str, str], statement: list[Token]
+) -> tuple[str, str, str]:
+    """Code, message and help for `token` where only the terminals of `row` fit."""
+    if token.kind == BAD:
+        return "N002", _bad_character(token.text), _character_help(token.text)
+    if token.text in NOT_YET and token.kind == WORD:
+        name, instead = NOT_YET[token.text]
+        return "N006", f"{name} is not supported yet", instead
+    fitting = sorted(text for text, terminal in keywords.items() if terminal in row)
+    expected = _expected(fitting, row)
+    if token.kind in (NEWLINE, END):
+        return "N003", "the statement ends too early", f"expected {expected}"
+    return "N003", f"`{_short(token.text)}` does not fit here", _help(token, fitting, expected, statement)
+
+
+def _help(token: Token, fitting: list[str], expected: str, statement: list[Token]) -> str:
+    if token.kind == WORD and (meant := closest(token.text, fitting)):
+        return f"did you mean `{meant}`?"
+    if token.first and token.text in _DECLARATIONS:
+        return f"`{token.text}` is a declaration of its own: close the block before it with `}}`"
+    if set(fitting) <= {",", "}"} and "," in fitting:
+        return "members are separated by commas: { 80, 443 }"
+    if token.kind == WORD and (habit := _HABITS.get(token.text)):
+        return habit
+    if token.text == "}" and token.first:
+        return "there is no open block that it could close"
+    if len(statement) > 1 and statement[-2].text == "{" and token.text == ",":
+        return "leave the comma out"
+    if token.text == "=" and statement[0].text not in ("set", "const", "sysctl"):
+        return "conditions have no sign: `dport 53`; comparisons are <, <=, >, >="
+    return f"expected {expected}"
+
+
+def _expected(fitting: list[str], row: Collection[str]) -> str:
+    """What may stand here, in words; groups first, single words after."""
+    found, words = [], set(fitting)
+    for terminals, name in _GROUPS:
+        if all(t in row for t in terminals):
+            found.append(name)
+    if found:
+        words -= _CONDITION_WORDS | _DECLARATIONS | {"pass", "drop"}
+    found += [f"`{word}`" for word in sorted(words, key=lambda w: (not w[0].isalpha(), w))]
+    if "WORD" in row:
+        found.insert(0, "a name or a value")
+    if STRING in row:
+        found.insert(0, 'a text in quotes ("…")')
+    if NEWLINE in row:
+        found.append("the end of the statement")
+    shown = found[:9] + (["…"] if len(found) > 9 else [])
+    return " or ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown) or "the end of the file"
+
+
+def _bad_character(text: str) -> str:
+    if text == '"':
+        return "this text has no closing quote"
+    name = f"`{text}`" if text.isprintable() else f"U+{ord(text):04X}"
+    return f"the character {name} has no meaning in a policy"
+
+
+def _character_help(text: str) -> str:
+    known = {
+        '"': 'a text ends on the line where it begins: "sets/bogons.txt"',
+        "'": 'texts stand in double quotes: "…"',
+        "&": "write one condition behind the other: `udp dport 53` means both",
+        "|": "write `or`",
+        "\u201c": 'write plain quotes: "…"', "\u201d": 'write plain quotes: "…"',
+        "\u2013": "write a plain minus: 8080-8089", "\u2014": "write a plain minus: 8080-8089",
+        "\u00a0": "this is a no-break space: write a plain space",
+        "$": "names stand by themselves: `src in office`",
+        "\\": "a line goes on behind `,` and `or`",
+    }  # fmt: skip
+    return known.get(text, "was it pasted from somewhere? remove it" if not text.isprintable() else "remove it, or put it into quotes")
+
+
+def _short(text: str) -> str:
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return clean if len(clean) <= 40 else clean[:39] + "…"
