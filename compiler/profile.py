@@ -12,6 +12,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from compiler.diagnostics import CompileError, Diagnostic
+from compiler.source import Span
+
 FORMAT = "netc-profile 1"
 _MAX_FILE = 1 << 20  # bytes
 _MAX_DEPTH = 16
@@ -19,8 +22,16 @@ _SHIPPED = Path(__file__).parent / "profiles"
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
 
 
-class ProfileError(Exception):
-    """A profile that cannot be used. The text names the file, the place in it and what would be right."""
+_HELP = "write one with: netc probe DEV -o FILE"
+
+
+class ProfileError(CompileError):
+    """A profile that cannot be used: one finding (N711) that names the file, the place in it and what would be right."""
+
+    def __init__(self, file: str, message: str, helps: str = _HELP, mark: Any = None) -> None:
+        """mark: where YAML found it (line and column from 0), if it knows."""
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        super().__init__([Diagnostic("N711", message, Span(file, line, column, line, column + 1), helps)])
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,9 +98,8 @@ def chosen(target: str | None) -> Profile:
     if target in shipped():
         return load(_SHIPPED / f"{target}.yaml")
     if not Path(target).exists():
-        raise ProfileError(
-            f"there is no profile {target!r}: neither a file nor one of {', '.join(shipped())} (write one with: netc probe DEV -o {target})"
-        )
+        helps = f"name a file or one of {', '.join(shipped())}; write a file with: netc probe DEV -o {target}"
+        raise ProfileError(target, f"there is no profile {target!r}", helps)
     return load(Path(target))
 
 
@@ -99,9 +109,9 @@ def load(path: Path) -> Profile:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE + 1)
     except OSError as error:
-        raise ProfileError(f"{path}: {error.strerror}") from None
+        raise ProfileError(str(path), f"the profile cannot be read: {error.strerror}") from None
     if len(data) > _MAX_FILE:
-        raise ProfileError(f"{path}: over {_MAX_FILE} bytes; that is not a capability profile")
+        raise ProfileError(str(path), f"over {_MAX_FILE} bytes; that is not a capability profile")
     return _convert(_parse(data, path), path)
 
 
@@ -113,11 +123,10 @@ def _parse(data: bytes, path: Path) -> object:
         _refuse_traps(text, path)
         return yaml.safe_load(text)
     except UnicodeDecodeError:
-        raise ProfileError(f"{path}: not UTF-8 text") from None
+        raise ProfileError(str(path), "not UTF-8 text") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise ProfileError(f"{path}{place}: not YAML: {getattr(error, 'problem', None) or error}") from None
+        problem = getattr(error, "problem", None) or error
+        raise ProfileError(str(path), f"not YAML: {problem}", mark=getattr(error, "problem_mark", None)) from None
 
 
 def _refuse_traps(text: str, path: Path) -> None:
@@ -126,23 +135,23 @@ def _refuse_traps(text: str, path: Path) -> None:
 
     depth = 0
     for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        mark = token.start_mark
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}"
         if isinstance(token, yaml.AliasToken | yaml.AnchorToken):
-            raise ProfileError(f"{place}: anchors and aliases are not allowed in a profile")
-        depth += type(token).__name__.endswith("StartToken")
+            raise ProfileError(str(path), "anchors and aliases are not allowed in a profile", mark=token.start_mark)
+        depth += isinstance(token, yaml.BlockMappingStartToken | yaml.BlockSequenceStartToken)
+        depth += isinstance(token, yaml.FlowMappingStartToken | yaml.FlowSequenceStartToken)
         depth -= isinstance(token, yaml.BlockEndToken | yaml.FlowMappingEndToken | yaml.FlowSequenceEndToken)
         if depth > _MAX_DEPTH:
-            raise ProfileError(f"{place}: nested deeper than {_MAX_DEPTH} levels; that is not a capability profile")
+            message = f"nested deeper than {_MAX_DEPTH} levels; that is not a capability profile"
+            raise ProfileError(str(path), message, mark=token.start_mark)
 
 
 def _convert(data: object, path: Path) -> Profile:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise ProfileError(f"{path}: not a capability profile: the file has to say `format: {FORMAT}` (write one with: netc probe DEV -o FILE)")
+        raise ProfileError(str(path), f"not a capability profile: the file has to say `format: {FORMAT}`")
     try:
         return msgspec.convert(data, Profile)
     except msgspec.ValidationError as error:
-        raise ProfileError(f"{path}: {_in_words(str(error))}") from None
+        raise ProfileError(str(path), _in_words(str(error))) from None
 
 
 def _in_words(message: str) -> str:

@@ -31,13 +31,13 @@ def test_what_a_file_does_not_say_is_not_had(tmp_path: Path) -> None:
         (HEAD + "rsss: {}", "unknown field `rsss`"),
         (HEAD + "xdp: { native: yes please }", "xdp.native: Expected `bool`, got `str`"),
         (HEAD + "cpus: -1", "cpus: Expected `int` >= 0"),
-        (HEAD + "cpus: {", "nic.yaml:4:1: not YAML"),
+        (HEAD + "cpus: {", "nic.yaml:4:1: N711 not YAML"),
         ("- a\n- b\n", "format: netc-profile 1"),
         ("", "format: netc-profile 1"),
         ("format: netc-profile 2\nname: x\n", "format: netc-profile 1"),
-        (HEAD + "facts: { a: &a [x], b: [*a, *a] }", "nic.yaml:3:13: anchors and aliases are not allowed"),
+        (HEAD + "facts: { a: &a [x], b: [*a, *a] }", "nic.yaml:3:13: N711 anchors and aliases are not allowed"),
         (HEAD + "driver: !!python/object/apply:os.system [id]", "not YAML"),
-        ("[" * 20000, "nic.yaml:1:16: nested deeper than 16 levels"),
+        ("[" * 20000, "nic.yaml:1:17: N711 nested deeper than 16 levels"),
     ],
 )
 def test_bad_profiles_name_the_place(tmp_path: Path, text: str, words: str) -> None:
@@ -56,5 +56,5 @@ def test_not_text_not_there_and_too_large(tmp_path: Path) -> None:
     file.write_bytes(b"#" * (2 << 20))
     with pytest.raises(profile.ProfileError, match="not a capability profile"):
         profile.load(file)
-    with pytest.raises(profile.ProfileError, match="neither a file nor one of generic, veth"):
+    with pytest.raises(profile.ProfileError, match="there is no profile"):
         profile.chosen(str(tmp_path / "absent.yaml"))
