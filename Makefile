@@ -1,0 +1,47 @@
+# Two commands: `make demo` shows netc at work in namespaces of its own, `make test` runs every test that can run here.
+# Both first install what is missing: distribution packages (root on Debian or a relative), and a virtual environment in .venv.
+
+PACKAGES := python3-venv python3-bpfcc python3-nftables nftables iproute2 ethtool
+READY := .venv/.netc-ready
+POLICY := policies/edge.netc
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo    install what is missing, then: a lab, a policy, its traffic, verified counters (root)"
+	@echo "make test    install what is missing, then: every test that can run here"
+	@echo "make lint    ruff and mypy"
+	@echo "make clean   remove .venv and caches"
+
+demo: $(READY)
+	@[ "$$(id -u)" = 0 ] || { echo "make demo makes network namespaces and loads BPF programs: run it as root" >&2; exit 1; }
+	@.venv/bin/netc lab demo $(POLICY)
+
+test: $(READY)
+	@[ "$$(id -u)" = 0 ] || echo "not root: tests of the kernel will be skipped, and counted as skipped"
+	@.venv/bin/ruff check .
+	@.venv/bin/python -m pytest -n 2
+
+lint: $(READY)
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy compiler runtime
+
+# bcc and nftables come from the distribution (the bcc on PyPI is another project), so the environment sees the system's packages.
+$(READY): pyproject.toml
+	@missing=; for package in $(PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
+	if [ -n "$$missing" ]; then \
+	  command -v apt-get >/dev/null || { echo "install these by hand, there is no apt-get:$$missing" >&2; exit 1; }; \
+	  [ "$$(id -u)" = 0 ] || { echo "missing:$$missing; as root: apt-get install$$missing" >&2; exit 1; }; \
+	  echo "installing:$$missing"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
+	fi
+	@.venv/bin/python -c 'import bcc, nftables' 2>/dev/null || { echo "making .venv"; /usr/bin/python3 -m venv --clear --system-site-packages .venv; }
+	@.venv/bin/python -c 'import bcc, nftables' || { echo "python3-bpfcc and python3-nftables do not fit /usr/bin/python3" >&2; exit 1; }
+	@echo "installing netc into .venv"
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find compiler runtime tests -name __pycache__ -type d -prune -exec rm -rf {} +
