@@ -15,7 +15,7 @@ from compiler.targets import nft_json as nft
 from compiler.targets.nft_json import Json
 from compiler.targets.nft_layout import Layout
 
-UNREADABLE = "two VLAN tags: nft reads nothing behind the first; dropped, because no rule could be asked"
+UNREADABLE = "dropped because nft cannot read what a rule asks: behind a second VLAN tag, or IPv6 AH, mobility, HIP, shim6"
 
 
 @dataclass(slots=True)
@@ -108,17 +108,29 @@ def _end(stage: Stage, verdict: str) -> list[Json]:
 
 def _rules(stage: Stage, layout: Layout, rules: Iterable[ir.Rule]) -> None:
     for rule in rules:
-        try:
-            found = nft_expr.alternatives(rule.when, layout, stage.connections)
-        except nft_expr.TooComplexError:
-            _too_complex(stage, rule)
+        if not layout.opaque:
+            _rule(stage, layout, rule, _alternatives(stage, layout, rule, rule.when))
             continue
-        if found:
-            _rule(stage, layout, rule, found)
+        _rule(stage, layout, rule, _alternatives(stage, layout, rule, nft_expr.reveal(rule.when, helping=False)))
+        if rule.verdict == "drop":
+            name = stage.counter("unreadable", "drop", UNREADABLE)
+            for matches in _alternatives(stage, layout, rule, nft_expr.reveal(rule.when, helping=True)):
+                stage.add(layout.name, [*matches, nft.count(name), nft.DROP], f"might match: {rule.text or rule.name}")
+
+
+def _alternatives(stage: Stage, layout: Layout, rule: ir.Rule, when: ir.Expr) -> nft_expr.Alternatives:
+    tracked = stage.connections and not layout.control  # control traffic has no connection (packet-model.md, Judging)
+    try:
+        return nft_expr.alternatives(when, layout, tracked)
+    except nft_expr.TooComplexError:
+        _too_complex(stage, rule)
+        return nft_expr.NEVER
 
 
 def _rule(stage: Stage, layout: Layout, rule: ir.Rule, found: nft_expr.Alternatives) -> None:
     """A rule's alternatives. With a limit they lead into a chain of its own, so that a packet asks the limit once."""
+    if not found:
+        return
     ending = [*_limit(stage, rule), nft.count(stage.counter("rule", rule.verdict, rule.text, rule))]
     ending += [*_effects(stage, layout, rule), *_end(stage, rule.verdict)]
     note = rule.text or rule.name

@@ -47,6 +47,27 @@ class TooComplexError(Exception):
     """More alternatives than a chain should hold."""
 
 
+BEHIND = frozenset({Field.PROTO, Field.SPORT, Field.DPORT, Field.TCP_FLAGS, Field.ICMP_TYPE, Field.ICMP_CODE})
+"""What an opaque packet hides."""
+
+
+def reveal(expr: Expr, helping: bool) -> Expr:
+    """The expression for an opaque packet: what it hides helps the whole to be true, or hinders it, also under `not`.
+
+    helping: true whenever the whole could be. Not helping: true only where the whole surely is.
+    """
+    match expr:
+        case Not(item):
+            return Not(reveal(item, not helping))
+        case And(items) | Or(items):
+            return type(expr)(tuple(reveal(item, helping) for item in items))
+        case Is("tcp" | "udp" | "sctp" | "icmp6" | "nd" | "mld"):
+            return Const(helping)
+        case Within(field, _) | Member(field, _) | Bits(field, _, _) if field in BEHIND:
+            return Const(helping)
+    return expr
+
+
 def alternatives(expr: Expr, layout: Layout, connections: bool, wanted: bool = True) -> Alternatives:
     """When `expr` is `wanted` for packets of this layout. connections: connection tracking can be asked here.
 

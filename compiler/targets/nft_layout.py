@@ -2,8 +2,8 @@
 
 nft has no way to ask whether a field is absent, and reads past the end of the IP packet into padding. So the entry chain sorts packets by
 what docs/packet-model.md finds in them, with its bounds, and jumps to a chain in which every kind and every field's presence is a constant.
-Where the model and the kernel's own walk differ (IPv6 extension headers that only the model or only the kernel looks through, more
-than eight of them), packets are judged as the stack sees them.
+IPv6 extension headers that only the model looks through make a packet opaque; chains of them that the model calls malformed (more than
+eight, over 256 octets) are judged as the stack sees them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from compiler.targets.nft_json import Json
 VLAN_TYPES = ((0x8100, 0x8100), (0x88A8, 0x88A8))
 ARP, IP4, IP6 = 0x0806, 0x0800, 0x86DD
 L2_TYPES = ((0x8809, 0x8809), (0x888E, 0x888E), (0x88CC, 0x88CC))
+UNWALKED = ((51, 51), (135, 135), (139, 140))  # AH, mobility, HIP, shim6: nft takes them for the protocol, the model walks on
 LLC = ((0x0001, 0x0001), (0x0004, 0x0004))  # ETH_P_802_3, ETH_P_802_2: what skb->protocol says of a type under 1536
 STP_MAC = 0x0180C2000000
 TRANSPORTS = {"tcp": (6, 20), "udp": (17, 8), "sctp": (132, 12)}  # protocol number, octets that have to be there
@@ -31,7 +32,8 @@ NETWORK = frozenset({Field.SRC, Field.DST, Field.DSCP, Field.TTL, Field.LENGTH})
 class Layout:
     """family 4, 6 or 0 (not IP). fields: what is there. proto: its number where it is one constant, else None.
 
-    control: the control kind that every packet of this layout is, or "".
+    control: the control kind that every packet of this layout is, or "". opaque: what lies behind the IP header cannot be read here,
+    though the model can; such a packet is dropped wherever a drop rule might match, and passed only by what surely does.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Layout:
     fields: frozenset[Field]
     proto: int | None = None
     control: str = ""
+    opaque: bool = False
 
     @property
     def whole_header(self) -> bool:
@@ -61,6 +64,7 @@ LAYOUTS = (
     *_transport(6),
     Layout("ip6-unknown", 6, LINK | NETWORK),  # lengths or extension headers that do not add up: no protocol
     Layout("ip6-broken", 6, LINK),
+    Layout("ip6-opaque", 6, LINK | NETWORK, opaque=True),
     Layout("ip6-nd", 6, LINK | NETWORK | {Field.PROTO} | ICMP, 58, "nd"),
     Layout("ip6-mld", 6, LINK | NETWORK | {Field.PROTO} | ICMP, 58, "mld"),
     Layout("arp", 0, LINK, None, "arp"),
@@ -117,6 +121,8 @@ def _sort_ip6() -> Sorted:
         ("sort-ip6", [nft.readable("nh", 39)], "sort-ip6-header"),
         ("sort-ip6", [], "ip6-broken"),
         ("sort-ip6-header", [nft.among(next_header, protocols)], "sort-ip6-plain"),
+        ("sort-ip6-header", [*fragment6("later-fragment", True)[0], nft.among(nft.meta("l4proto"), ((0, 255),))], "ip6-other"),
+        ("sort-ip6-header", [nft.among(nft.meta("l4proto"), UNWALKED)], "ip6-opaque"),
     ]
     for name, (proto, needed) in plain.items():
         target = "sort-icmp6" if name == "icmp" else f"ip6-{name}"
