@@ -1,20 +1,21 @@
-"""Turns each rule of `grammar.lark` into its node of `syntax.py` while the parser runs; called by the parser, bottom up.
+"""Turns each rule of `grammar.lark` into its node of `syntax.py` while the parser runs, bottom up.
 
-Every method takes the parts of one rule, all its tokens among them, and returns one node. Parts that are tokens of the language
-(keywords and signs) are lark Tokens; WORD and STRING have become `syntax.Word`.
+Every method takes the parts of one rule, all its tokens among them, and returns one node. Keywords and signs are lark
+Tokens; WORD and STRING have become `syntax.Word`.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 from lark import Token, Transformer
 
 from compiler import syntax
+from compiler.build_parts import CONDITIONS, Keyword, Parts, Placed, ends, flat, nodes, only, preferred, words_of
 from compiler.source import Span
 
-Parts = list[Any]
 _TEXT = re.compile(r'"[^"\n]*"|#[^\n]*|\s+|[^\s#"]+|"')
 
 
@@ -27,7 +28,7 @@ class Builder(Transformer):  # type: ignore[type-arg]
         self.lines: list[str] = []
 
     def span(self, parts: Parts) -> Span:
-        first, last = _ends(parts[0]), _ends(parts[-1])
+        first, last = ends(parts[0]), ends(parts[-1])
         return Span(self.file, first[0], first[1], last[2], last[3])
 
     def text(self, parts: Parts) -> str:
@@ -56,13 +57,13 @@ class Builder(Transformer):  # type: ignore[type-arg]
         return syntax.Broken(tuple(parts[0].split()), self.span(parts))
 
     def words(self, parts: Parts) -> tuple[syntax.Word, ...]:
-        return _words(parts)
+        return words_of(parts)
 
     def literal(self, parts: Parts) -> syntax.Literal:
-        return syntax.Literal(_words(parts), self.span(parts))
+        return syntax.Literal(words_of(parts), self.span(parts))
 
     def direction(self, parts: Parts) -> str:
-        return _At(str(parts[0]), parts[0])
+        return Keyword(str(parts[0]), parts[0])
 
     verdict = direction
 
@@ -75,7 +76,7 @@ class Builder(Transformer):  # type: ignore[type-arg]
         return parts[0]
 
     def nic_device(self, parts: Parts) -> Any:
-        return _Pair((str(parts[0]), parts[1]), self.span(parts))
+        return Placed((str(parts[0]), parts[1]), self.span(parts))
 
     nic_xdp = nic_device
 
@@ -90,7 +91,7 @@ class Builder(Transformer):  # type: ignore[type-arg]
 
     def set_option(self, parts: Parts) -> Any:
         words = parts[1] if isinstance(parts[1], tuple) else (parts[1],)
-        return _Pair((str(parts[0]), words, self.span(_flat(parts))), self.span(_flat(parts)))
+        return Placed((str(parts[0]), words, self.span(flat(parts))), self.span(flat(parts)))
 
     def const(self, parts: Parts) -> syntax.Const:
         return syntax.Const(parts[1], parts[3], self.span(parts))
@@ -125,7 +126,7 @@ class Builder(Transformer):  # type: ignore[type-arg]
         return syntax.FieldTest(f"mac {parts[1]}", parts[2], self.span(parts))
 
     def icmp(self, parts: Parts) -> syntax.Icmp:
-        named = {str(key): value for key, value in zip(parts[1:], parts[2:], strict=False) if isinstance(key, Token)}
+        named = {str(key): value for key, value in pairwise(parts) if isinstance(key, Token)}
         name = parts[1] if len(parts) == 2 else None
         return syntax.Icmp(str(parts[0]), name, named.get("type"), named.get("code"), self.span(parts))
 
@@ -133,18 +134,18 @@ class Builder(Transformer):  # type: ignore[type-arg]
         return syntax.Vlan(parts[1] if len(parts) > 1 else None, self.span(parts))
 
     def flags(self, parts: Parts) -> syntax.Flags:
-        return syntax.Flags(parts[1], self.span(_flat(parts)))
+        return syntax.Flags(parts[1], self.span(flat(parts)))
 
     # --- filter ---
     def rules(self, parts: Parts) -> syntax.Rules:
-        return syntax.Rules(parts[1], _nodes(parts[3:]), self.span(parts[:2]))
+        return syntax.Rules(parts[1], nodes(parts[3:]), self.span(parts[:2]))
 
     def filter(self, parts: Parts) -> syntax.Filter:
-        return syntax.Filter(parts[1], _nodes(parts[2:]), self.span(parts[:2]))
+        return syntax.Filter(parts[1], nodes(parts[2:]), self.span(parts[:2]))
 
     def hook(self, parts: Parts) -> syntax.Hook:
         if isinstance(parts[0], tuple):
-            return syntax.Hook(parts[0], str(parts[1]), None, self.span(_flat(parts)))
+            return syntax.Hook(parts[0], str(parts[1]), None, self.span(flat(parts)))
         return syntax.Hook((parts[0],), "forward", parts[2], self.span(parts))
 
     def use(self, parts: Parts) -> syntax.Use:
@@ -154,21 +155,28 @@ class Builder(Transformer):  # type: ignore[type-arg]
         return syntax.Default(str(parts[1]), self.span(parts))
 
     def rule(self, parts: Parts) -> syntax.Rule:
-        limit = _only(parts, syntax.Limit)
-        condition = parts[1] if len(parts) > 1 and isinstance(parts[1], _CONDITIONS) else None
+        limit = only(parts, syntax.Limit)
+        condition = parts[1] if len(parts) > 1 and isinstance(parts[1], CONDITIONS) else None
         effects = next((p for p in parts[1:] if isinstance(p, tuple)), ())
         name = next((p for p in parts[1:] if isinstance(p, syntax.Word)), None)
         matched = [parts[0], *(p for p in (condition, limit) if p)]
-        everything = _flat(parts)
+        everything = flat(parts)
         return syntax.Rule(
-            str(parts[0]), condition, limit, name, effects, self.text(matched), self.text(everything), self.span(everything)
+            str(parts[0]),
+            condition,
+            limit,
+            name,
+            effects,
+            self.text(matched),
+            self.text(everything),
+            self.span(everything),
         )
 
     def limit(self, parts: Parts) -> syntax.Limit:
         return syntax.Limit(parts[0] == "over", parts[1], tuple(parts[2:]), self.span(parts))
 
     def limit_option(self, parts: Parts) -> Any:
-        return _Pair((str(parts[0]), _words(parts), self.span(parts)), self.span(parts))
+        return Placed((str(parts[0]), words_of(parts), self.span(parts)), self.span(parts))
 
     def as_name(self, parts: Parts) -> syntax.Word:
         return parts[1]  # type: ignore[no-any-return]
@@ -177,53 +185,53 @@ class Builder(Transformer):  # type: ignore[type-arg]
         return tuple(p for p in parts if isinstance(p, syntax.Effect))
 
     def effect(self, parts: Parts) -> syntax.Effect:
-        return syntax.Effect(str(parts[0]), _words(parts), self.span(parts))
+        return syntax.Effect(str(parts[0]), words_of(parts), self.span(parts))
 
     # --- steer ---
     def steer(self, parts: Parts) -> syntax.Steer:
-        return syntax.Steer(parts[1], _nodes(parts[3:]), self.span(parts[:2]))
+        return syntax.Steer(parts[1], nodes(parts[3:]), self.span(parts[:2]))
 
     def prefer(self, parts: Parts) -> Token:
         return parts[0]  # type: ignore[no-any-return]
 
     def steer_rule(self, parts: Parts) -> syntax.SteerRule:
-        condition = next(p for p in parts if isinstance(p, _CONDITIONS))
-        target = _only(parts, syntax.Target)
+        condition = next(p for p in parts if isinstance(p, CONDITIONS))
+        target = only(parts, syntax.Target)
         return syntax.SteerRule(
-            condition, target, _only(parts, syntax.Word), _preferred(parts),
+            condition, target, only(parts, syntax.Word), preferred(parts),
             self.text([condition]), self.text(parts), self.span(parts),
         )  # fmt: skip
 
     def steer_queues(self, parts: Parts) -> syntax.SteerQueues:
         cpus = next((p for p in parts if isinstance(p, tuple)), ())
-        everything = _flat(parts)
-        count = _only(parts, syntax.Word)
-        return syntax.SteerQueues(count, cpus, _preferred(parts), self.text(everything), self.span(everything))
+        everything = flat(parts)
+        count = only(parts, syntax.Word)
+        return syntax.SteerQueues(count, cpus, preferred(parts), self.text(everything), self.span(everything))
 
     def steer_hash(self, parts: Parts) -> syntax.SteerHash:
         protocols, fields = (p for p in parts if isinstance(p, tuple))
-        everything = _flat(parts)
+        everything = flat(parts)
         symmetric = str(everything[-1]) == "symmetric" and isinstance(everything[-1], Token)
         return syntax.SteerHash(
-            protocols, fields, symmetric, _preferred(parts), self.text(everything), self.span(everything)
+            protocols, fields, symmetric, preferred(parts), self.text(everything), self.span(everything)
         )
 
     def steer_default(self, parts: Parts) -> syntax.SteerDefault:
         return syntax.SteerDefault(parts[2], self.span(parts))
 
     def target(self, parts: Parts) -> syntax.Target:
-        everything = _flat(parts)
+        everything = flat(parts)
         routed = len(parts) == 3 and str(parts[2]) == "routed"
-        return syntax.Target(str(parts[0]), _words(everything), routed, self.span(everything))
+        return syntax.Target(str(parts[0]), words_of(everything), routed, self.span(everything))
 
     # --- shape ---
     def shape(self, parts: Parts) -> syntax.Shape:
         brace = next(at for at, part in enumerate(parts) if part == "{")
         overhead = parts[6] if brace > 5 else None
-        return syntax.Shape(parts[1], str(parts[2]), parts[4], overhead, _nodes(parts[brace:]), self.span(parts[:brace]))
+        return syntax.Shape(parts[1], str(parts[2]), parts[4], overhead, nodes(parts[brace:]), self.span(parts[:brace]))
 
     def class_(self, parts: Parts) -> syntax.Class:
-        return syntax.Class(parts[1], _nodes(parts[3:]), self.text(parts), self.span(parts[:2]))
+        return syntax.Class(parts[1], nodes(parts[3:]), self.text(parts), self.span(parts[:2]))
 
     def class_match(self, parts: Parts) -> syntax.ClassItem:
         return syntax.ClassItem("match", parts[1], False, self.span(parts))
@@ -236,20 +244,20 @@ class Builder(Transformer):  # type: ignore[type-arg]
 
     def class_queue(self, parts: Parts) -> syntax.ClassItem:
         queues = tuple(p for p in parts if isinstance(p, syntax.Queue))
-        return syntax.ClassItem("queue", queues, _preferred(parts), self.span(parts))
+        return syntax.ClassItem("queue", queues, preferred(parts), self.span(parts))
 
     def queue(self, parts: Parts) -> syntax.Queue:
         return syntax.Queue(parts[0], tuple(p for p in parts if isinstance(p, tuple)), self.span(parts))
 
     def queue_setting(self, parts: Parts) -> Any:
-        return _Pair((parts[0], parts[1] if len(parts) > 1 else None), self.span(parts))
+        return Placed((parts[0], parts[1] if len(parts) > 1 else None), self.span(parts))
 
     # --- tune and host ---
     def tune(self, parts: Parts) -> syntax.Tune:
-        return syntax.Tune(parts[1], _nodes(parts[3:]), self.span(parts[:2]))
+        return syntax.Tune(parts[1], nodes(parts[3:]), self.span(parts[:2]))
 
     def host(self, parts: Parts) -> syntax.Tune:
-        return syntax.Tune(None, _nodes(parts[2:]), self.span(parts[:1]))
+        return syntax.Tune(None, nodes(parts[2:]), self.span(parts[:1]))
 
     def tune_pairs(self, parts: Parts) -> syntax.Knobs:
         return self._knobs(parts, tuple(p for p in parts if isinstance(p, tuple)))
@@ -257,12 +265,12 @@ class Builder(Transformer):  # type: ignore[type-arg]
     tune_coalesce = tune_pairs
 
     def sysctl(self, parts: Parts) -> syntax.Knobs:
-        return self._knobs(parts, (_words(parts),))
+        return self._knobs(parts, (words_of(parts),))
 
     def _knobs(self, parts: Parts, groups: tuple[tuple[syntax.Word, ...], ...]) -> syntax.Knobs:
-        kind = str(parts[1] if _preferred(parts) else parts[0])
-        everything = _flat(parts)
-        return syntax.Knobs(kind, groups, _preferred(parts), self.text(everything), self.span(everything))
+        kind = str(parts[1] if preferred(parts) else parts[0])
+        everything = flat(parts)
+        return syntax.Knobs(kind, groups, preferred(parts), self.text(everything), self.span(everything))
 
     def pair(self, parts: Parts) -> tuple[syntax.Word, ...]:
         return tuple(parts)
@@ -273,36 +281,34 @@ class Builder(Transformer):  # type: ignore[type-arg]
     def protect(self, parts: Parts) -> syntax.Protect:
         items = tuple(
             part if isinstance(part, syntax.Broken) else syntax.ProtectItem(part, self.text([part]), part.span)
-            for part in _nodes(parts[3:])
+            for part in nodes(parts[3:])
         )
-        return syntax.Protect(parts[1], items, self.span(_flat(parts[:2])))
+        return syntax.Protect(parts[1], items, self.span(flat(parts[:2])))
 
     def expect(self, parts: Parts) -> syntax.Expect:
-        return syntax.Expect(parts[1], parts[3], parts[5], _nodes(parts[7:]), self.span(parts[:6]))
+        return syntax.Expect(parts[1], parts[3], parts[5], nodes(parts[7:]), self.span(parts[:6]))
 
     def assertion(self, parts: Parts) -> syntax.Assertion:
         kind, subject = parts[0]
         bound, of = parts[3]
-        return syntax.Assertion(
-            kind, subject, parts[1], str(parts[2]), bound, of, self.text(parts), self.span(parts)
-        )
+        return syntax.Assertion(kind, subject, parts[1], str(parts[2]), bound, of, self.text(parts), self.span(parts))
 
     def subject(self, parts: Parts) -> Any:
-        return _Pair((str(parts[0]) if len(parts) > 1 else "", parts[-1]), self.span(parts))
+        return Placed((str(parts[0]) if len(parts) > 1 else "", parts[-1]), self.span(parts))
 
     def comparison(self, parts: Parts) -> Any:
         return parts[0]
 
     def bound(self, parts: Parts) -> Any:
-        return _Pair((parts[0], parts[2] if len(parts) > 1 else None), self.span(parts))
+        return Placed((parts[0], parts[2] if len(parts) > 1 else None), self.span(parts))
 
     def test(self, parts: Parts) -> syntax.Test:
-        return syntax.Test(parts[1], _nodes(parts[3:]), self.span(parts[:2]))
+        return syntax.Test(parts[1], nodes(parts[3:]), self.span(parts[:2]))
 
     def _step(self, parts: Parts) -> syntax.TestStep:
         packet = next((p for p in parts if isinstance(p, tuple)), ())
-        place = _only(parts, syntax.Hook)
-        return syntax.TestStep(str(parts[0]), place, packet, _words(parts), self.text(parts), self.span(parts))
+        place = only(parts, syntax.Hook)
+        return syntax.TestStep(str(parts[0]), place, packet, words_of(parts), self.text(parts), self.span(parts))
 
     test_packet = test_send = test_wait = test_given = _step
 
@@ -316,66 +322,3 @@ class Builder(Transformer):  # type: ignore[type-arg]
 
 
 setattr(Builder, "class", Builder.class_)  # `class` is a word of both languages
-
-
-class _At(str):
-    """A keyword that became a string and still knows its place."""
-
-    __slots__ = ("token",)
-
-    def __new__(cls, text: str, token: Token) -> _At:
-        made = super().__new__(cls, text)
-        made.token = token
-        return made
-
-
-class _Pair(tuple):  # type: ignore[type-arg]
-    """A bare tuple of parts that still knows its place."""
-
-    span: Span
-
-    def __new__(cls, items: tuple[Any, ...], span: Span) -> _Pair:
-        made = super().__new__(cls, items)
-        made.span = span
-        return made
-
-
-_CONDITIONS = (
-    syntax.Kind, syntax.FieldTest, syntax.Icmp, syntax.Vlan, syntax.Flags, syntax.Negation, syntax.All, syntax.Any
-)  # fmt: skip
-
-
-def _ends(part: Any) -> tuple[int, int, int, int]:
-    if isinstance(part, _At):
-        part = part.token
-    if isinstance(part, Token):
-        return part.line or 1, part.column or 1, part.end_line or 1, part.end_column or 1
-    if isinstance(part, tuple) and not isinstance(part, _Pair):
-        first, last = _ends(part[0]), _ends(part[-1])
-        return first[0], first[1], last[2], last[3]
-    span: Span = part.span
-    return span.line, span.column, span.end_line, span.end_column
-
-
-def _flat(parts: Parts) -> Parts:
-    """Parts without empty ones; tuples of words opened, so that the ends have places."""
-    found: Parts = []
-    for part in parts:
-        found += list(part) if type(part) is tuple else [part]
-    return found
-
-
-def _words(parts: Parts) -> tuple[syntax.Word, ...]:
-    return tuple(p for p in parts if isinstance(p, syntax.Word))
-
-
-def _nodes(parts: Parts) -> tuple[Any, ...]:
-    return tuple(p for p in parts if not isinstance(p, (Token, str)))
-
-
-def _only(parts: Parts, kind: type) -> Any:
-    return next((p for p in parts if isinstance(p, kind)), None)
-
-
-def _preferred(parts: Parts) -> bool:
-    return isinstance(parts[0], Token) and str(parts[0]) == "prefer"

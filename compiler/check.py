@@ -24,7 +24,9 @@ def program(scope: Scope, statements: list[syntax.Statement]) -> ir.Program:
     settings = (*steering, *check_tune.settings(scope, of(syntax.Tune)))
     check_tune.check_once(scope, settings)
     protects = check_promises.protects(scope, of(syntax.Protect))
-    made = ir.Program(tuple(scope.nics.values()), tuple(scope.sets.values()), chains, steers, shapes, settings, protects)
+    made = ir.Program(
+        tuple(scope.nics.values()), tuple(scope.sets.values()), chains, steers, shapes, settings, protects
+    )
     expects = check_promises.expects(scope, of(syntax.Expect), made)
     tests = check_tests.scenarios(scope, of(syntax.Test), made)
     made = replace(made, expects=expects, tests=tests)

@@ -19,8 +19,13 @@ def chains(scope: Scope, blocks: list[syntax.Filter]) -> tuple[ir.Chain, ...]:
             chain = _Chain(scope, block, nic, to).lower()
             if chain.name in found:
                 where = f"{nic} -> {to}" if to else f"{nic} {block.hook.direction}"
-                scope.error("N042", f"there are two filters for `{where}`", block.span, "put the rules into one: the order decides",
-                            ((found[chain.name].span, "the first one"),))  # fmt: skip
+                scope.error(
+                    "N042",
+                    f"there are two filters for `{where}`",
+                    block.span,
+                    "put the rules into one: the order decides",
+                    ((found[chain.name].span, "the first one"),),
+                )
             found.setdefault(chain.name, chain)
     return tuple(found.values())
 
@@ -54,8 +59,12 @@ class _Chain:
     def lower(self) -> ir.Chain:
         self._items(self.block.items, ())
         if self.default is None and not self.broken:
-            self.scope.error("N040", "this filter does not say what happens to every other packet", self.block.span,
-                             "end it with `default drop` or `default pass`")  # fmt: skip
+            self.scope.error(
+                "N040",
+                "this filter does not say what happens to every other packet",
+                self.block.span,
+                "end it with `default drop` or `default pass`",
+            )
         verdict = self.default.verdict if self.default else "drop"
         return ir.Chain(self.name, self.nic, self.direction, self.to, tuple(self.rules), verdict, self.block.span)
 
@@ -67,8 +76,13 @@ class _Chain:
                 continue
             span: Span = getattr(item, "span")  # noqa: B009 - the items are a union of nodes
             if self.default is not None:
-                self.scope.error("N041", "nothing gets here: the default above has decided", span, "put `default` last",
-                                 ((self.default.span, "this takes every packet"),))  # fmt: skip
+                self.scope.error(
+                    "N041",
+                    "nothing gets here: the default above has decided",
+                    span,
+                    "put `default` last",
+                    ((self.default.span, "this takes every packet"),),
+                )
             elif isinstance(item, syntax.Default):
                 self._default(item, inside)
             elif isinstance(item, syntax.Use):
@@ -78,8 +92,12 @@ class _Chain:
 
     def _default(self, item: syntax.Default, inside: tuple[str, ...]) -> None:
         if inside:
-            self.scope.error("N041", f"the rule list `{inside[-1]}` cannot have a default", item.span,
-                             "write the default in the `filter` that uses it")  # fmt: skip
+            self.scope.error(
+                "N041",
+                f"the rule list `{inside[-1]}` cannot have a default",
+                item.span,
+                "write the default in the `filter` that uses it",
+            )
         else:
             self.default = item
 
@@ -89,7 +107,9 @@ class _Chain:
             for rule in essentials.rules(item.span):
                 self._append(rule, "")
         elif name in inside:
-            self.scope.error("N046", f"`{name}` uses itself", item.span, "a rule list cannot contain itself: remove this `use`")
+            self.scope.error(
+                "N046", f"`{name}` uses itself", item.span, "a rule list cannot contain itself: remove this `use`"
+            )
         elif name not in self.scope.rules:
             self.scope.unknown("rule list", item.name, {*self.scope.rules, "essentials"})
         else:
@@ -97,8 +117,12 @@ class _Chain:
 
     def _rule(self, node: syntax.Rule) -> None:
         if node.when is None and node.limit is None:
-            self.scope.error("N043", f"this rule has no condition: it would {node.verdict} everything", node.span,
-                             f"write `default {node.verdict}` at the end, or a condition")  # fmt: skip
+            self.scope.error(
+                "N043",
+                f"this rule has no condition: it would {node.verdict} everything",
+                node.span,
+                f"write `default {node.verdict}` at the end, or a condition",
+            )
             return
         if node.name is not None and not self.scope.good_name(node.name, "a rule"):
             return
@@ -120,14 +144,27 @@ class _Chain:
         first, first_from = self.names[rule.name]
         notes = ((first, "the first one"),)
         if made_from and made_from == first_from:
-            self.scope.error("N023", "this rule is there twice, and the second one never matches", place,
-                             "remove one, or name both with `as`", notes)  # fmt: skip
+            self.scope.error(
+                "N023",
+                "this rule is there twice, and the second one never matches",
+                place,
+                "remove one, or name both with `as`",
+                notes,
+            )
         elif made_from or first_from:
-            self.scope.error("N021", f"two rules get the name `{rule.name}`", place, "give one of them a name: `as NAME`", notes)
+            self.scope.error(
+                "N021", f"two rules get the name `{rule.name}`", place, "give one of them a name: `as NAME`", notes
+            )
         else:
             what = "`use essentials` has rules with the names " + ", ".join(essentials.NAMES)
             builtin = rule.name in essentials.NAMES
-            self.scope.error("N021", f"two rules have the name `{rule.name}`", place, what if builtin else "names are for one rule each", notes)
+            self.scope.error(
+                "N021",
+                f"two rules have the name `{rule.name}`",
+                place,
+                what if builtin else "names are for one rule each",
+                notes,
+            )
 
 
 def check_unused(scope: Scope, used: set[str]) -> None:
@@ -138,4 +175,9 @@ def check_unused(scope: Scope, used: set[str]) -> None:
                 if isinstance(item, syntax.Rule) and item.when:
                     condition(scope, item.when)
                 elif isinstance(item, syntax.Use) and item.name.text not in {*scope.rules, "essentials"}:
-                    scope.error("N020", f"there is no rule list `{item.name.text}`", item.name.span, hint(item.name.text, scope.rules))
+                    scope.error(
+                        "N020",
+                        f"there is no rule list `{item.name.text}`",
+                        item.name.span,
+                        hint(item.name.text, scope.rules),
+                    )

@@ -24,8 +24,12 @@ def protects(scope: Scope, blocks: list[syntax.Protect]) -> tuple[ir.Protect, ..
             errors = scope.findings.errors
             when = condition(scope, item.when)
             if errors == scope.findings.errors and contains_connection(when):
-                scope.error("N080", "a promise holds in every state, so it cannot ask for a connection's", item.span,
-                            "write addresses, ports or protocols: replies are protected with them")  # fmt: skip
+                scope.error(
+                    "N080",
+                    "a promise holds in every state, so it cannot ask for a connection's",
+                    item.span,
+                    "write addresses, ports or protocols: replies are protected with them",
+                )
             found += [ir.Protect(nic.name, when, item.text, item.span) for nic in nics]
     return tuple(found)
 
@@ -54,12 +58,18 @@ def expects(scope: Scope, blocks: list[syntax.Expect], program: ir.Program) -> t
         nic = scope.nic(block.nic)
         window = _window(scope, block.window)
         if block.otherwise.text not in ("roll-back", "warn"):
-            scope.error("N082", f"`{block.otherwise.text}` is not a consequence", block.otherwise.span,
-                        hint(block.otherwise.text, ("roll-back", "warn")))  # fmt: skip
+            scope.error(
+                "N082",
+                f"`{block.otherwise.text}` is not a consequence",
+                block.otherwise.span,
+                hint(block.otherwise.text, ("roll-back", "warn")),
+            )
         if nic is None:
             continue
         lookup = _Counters(scope, nic.name, program, known)
-        items = tuple(made for item in block.items if isinstance(item, syntax.Assertion) and (made := lookup.assertion(item)))
+        items = tuple(
+            made for item in block.items if isinstance(item, syntax.Assertion) and (made := lookup.assertion(item))
+        )
         found.append(ir.Expect(nic.name, window, block.otherwise.text, items, block.span))
     return tuple(found)
 
@@ -83,18 +93,28 @@ class _Counters:
         self.scope, self.nic, self.program, self.known = scope, nic, program, known
 
     def assertion(self, node: syntax.Assertion) -> ir.Assertion | None:
-        counter = self._class(node.subject) if node.subject_kind == "class" else self._named(node.subject_kind, node.subject)
+        counter = (
+            self._class(node.subject) if node.subject_kind == "class" else self._named(node.subject_kind, node.subject)
+        )
         if node.what.text not in _WHAT:
             self.scope.error("N081", f"`{node.what.text}` is not counted", node.what.span, hint(node.what.text, _WHAT))
             return None
         if counter is None:
             return None
         if node.what.text == "drops" and ".shape." not in counter:
-            self.scope.error("N081", "only classes have drops: a rule's packets are passed or dropped as a whole", node.what.span,
-                             "write `packets`; a dropping rule counts what it drops")  # fmt: skip
+            self.scope.error(
+                "N081",
+                "only classes have drops: a rule's packets are passed or dropped as a whole",
+                node.what.span,
+                "write `packets`; a dropping rule counts what it drops",
+            )
         of = self._of(node, counter)
         bound = self._bound(node)
-        return None if bound is None or of is None else ir.Assertion(counter, node.what.text, node.op, bound, of, node.text, node.span)
+        return (
+            None
+            if bound is None or of is None
+            else ir.Assertion(counter, node.what.text, node.op, bound, of, node.text, node.span)
+        )
 
     def _named(self, kind: str, word: syntax.Word) -> str | None:
         """`in.ssh`, `steer.dns`, `shape.out.web`; `-> lan.web` for forwarded traffic."""
@@ -106,22 +126,37 @@ class _Counters:
         prefix = f"{self.nic}->" if kind else f"{self.nic}."
         mine = {counter.removeprefix(prefix) for counter in self.known if counter.startswith(prefix)}
         bare = next((n for n in sorted(mine) if n.endswith("." + word.text)), None)
-        help = f"write the direction too: `{bare}`" if bare else hint(word.text, mine, "" if mine else f"nothing of {self.nic} is counted")
+        help = (
+            f"write the direction too: `{bare}`"
+            if bare
+            else hint(word.text, mine, "" if mine else f"nothing of {self.nic} is counted")
+        )
         self.scope.error("N020", f"nothing is counted under the name `{word.text[:60]}`", word.span, help)
         return None
 
     def _class(self, word: syntax.Word) -> str | None:
-        found = [(shape, item) for shape in self.program.shapes if shape.nic == self.nic for item in _all(shape.classes)]
+        found = [
+            (shape, item) for shape in self.program.shapes if shape.nic == self.nic for item in _all(shape.classes)
+        ]
         names = {item.name: f"{shape.name}.{item.name}" for shape, item in found}
         directed = {f"{shape.direction}.{item.name}": f"{shape.name}.{item.name}" for shape, item in found}
         if word.text in directed:
             return directed[word.text]
         if word.text not in names:
-            self.scope.unknown("class", word, names, "" if names else f"declare it: shape {self.nic} out rate … {{ class {word.text} … }}")
+            self.scope.unknown(
+                "class",
+                word,
+                names,
+                "" if names else f"declare it: shape {self.nic} out rate … {{ class {word.text} … }}",
+            )
             return None
         if sum(item.name == word.text for _, item in found) > 1:
-            self.scope.error("N020", f"class `{word.text}` is there twice, in and out", word.span,
-                             f"write `class in.{word.text}` or `class out.{word.text}`")  # fmt: skip
+            self.scope.error(
+                "N020",
+                f"class `{word.text}` is there twice, in and out",
+                word.span,
+                f"write `class in.{word.text}` or `class out.{word.text}`",
+            )
         return names[word.text]
 
     def _of(self, node: syntax.Assertion, counter: str) -> str | None:
@@ -129,16 +164,25 @@ class _Counters:
         share = node.bound.text.endswith("%")
         if node.of is None:
             if share:
-                self.scope.error("N081", f"`{node.bound.text}` of what?", node.bound.span, f"write `{node.bound.text} of seen`")
+                self.scope.error(
+                    "N081", f"`{node.bound.text}` of what?", node.bound.span, f"write `{node.bound.text} of seen`"
+                )
             return None if share else ""
         if not share:
-            self.scope.error("N081", "only a share is taken of something", node.bound.span, "write a percentage: 5% of seen")
+            self.scope.error(
+                "N081", "only a share is taken of something", node.bound.span, "write a percentage: 5% of seen"
+            )
             return None
         if node.of.text == "seen":
             chain = counter.rpartition(".")[0]
             if f"{chain}.seen" in self.known:
                 return f"{chain}.seen"
-            self.scope.error("N081", f"`seen` is counted by filters, and {counter} is none", node.of.span, "name the counter: of in.seen")
+            self.scope.error(
+                "N081",
+                f"`seen` is counted by filters, and {counter} is none",
+                node.of.span,
+                "name the counter: of in.seen",
+            )
             return None
         return self._named("", node.of)
 
@@ -147,8 +191,11 @@ class _Counters:
         try:
             if word.text.endswith("%"):
                 return _percent(word.text)
-            return float(units.size(word.text) if node.what.text == "bytes" and word.text != "0"
-                         else units.count(word.text, "a bound", 0))  # fmt: skip
+            return float(
+                units.size(word.text)
+                if node.what.text == "bytes" and word.text != "0"
+                else units.count(word.text, "a bound", 0)
+            )
         except LiteralError as error:
             self.scope.findings.literal(error, word.span)
             return None

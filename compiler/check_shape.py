@@ -49,14 +49,23 @@ def shapes(scope: Scope, blocks: list[syntax.Shape]) -> tuple[ir.Shape, ...]:
     for block in blocks:
         nic = scope.nic(block.nic)
         rate = _value(scope, block.rate, units.bit_rate)
-        overhead = _value(scope, block.overhead, lambda text: units.count(text, "an overhead in bytes", 0, _MAX_OVERHEAD))
+        overhead = _value(
+            scope, block.overhead, lambda text: units.count(text, "an overhead in bytes", 0, _MAX_OVERHEAD)
+        )
         classes = _Classes(scope).lower(block.items, rate, block.span, 1)
         if nic is None or rate is None:
             continue
-        shape = ir.Shape(f"{nic.name}.shape.{block.direction}", nic.name, block.direction, rate, overhead or 0, classes, block.span)
+        shape = ir.Shape(
+            f"{nic.name}.shape.{block.direction}", nic.name, block.direction, rate, overhead or 0, classes, block.span
+        )
         if shape.name in found:
-            scope.error("N042", f"there are two `shape {nic.name} {block.direction}` blocks", block.span, "put the classes into one",
-                        ((found[shape.name].span, "the first one"),))  # fmt: skip
+            scope.error(
+                "N042",
+                f"there are two `shape {nic.name} {block.direction}` blocks",
+                block.span,
+                "put the classes into one",
+                ((found[shape.name].span, "the first one"),),
+            )
         found.setdefault(shape.name, shape)
     return tuple(found.values())
 
@@ -85,9 +94,13 @@ class _Classes:
         broken = any(isinstance(item, syntax.Broken) for item in items)
         defaults = [c for c in found if c.when is None]
         if not defaults and not broken:
-            self.scope.error("N060", "no class takes what the others leave", place, "give one class `default` in place of `match`")
+            self.scope.error(
+                "N060", "no class takes what the others leave", place, "give one class `default` in place of `match`"
+            )
         for extra in defaults[1:]:
-            self.scope.error("N060", "there are two default classes", extra.span, "keep one", ((defaults[0].span, "the first one"),))
+            self.scope.error(
+                "N060", "there are two default classes", extra.span, "keep one", ((defaults[0].span, "the first one"),)
+            )
         self._fit(found, room, place)
         return tuple(found)
 
@@ -95,13 +108,20 @@ class _Classes:
         wanted = sum(map(guaranteed, classes))
         if room is not None and wanted > room:
             notes = tuple((c.span, f"{show_rate(guaranteed(c))}") for c in classes if guaranteed(c))
-            self.scope.error("N062", f"the classes are promised {show_rate(wanted)}, and there are {show_rate(room)}", place,
-                             f"take {show_rate(wanted - room)} off the `min` of one or more", notes)  # fmt: skip
+            self.scope.error(
+                "N062",
+                f"the classes are promised {show_rate(wanted)}, and there are {show_rate(room)}",
+                place,
+                f"take {show_rate(wanted - room)} off the `min` of one or more",
+                notes,
+            )
 
     def _class(self, node: syntax.Class, room: int | None, depth: int) -> ir.Class:
         self.scope.declare(node.name, "a class", self.names)
         if depth > MAX_DEPTH:
-            self.scope.error("N005", f"classes nest more than {MAX_DEPTH} deep", node.span, "put the classes side by side")
+            self.scope.error(
+                "N005", f"classes nest more than {MAX_DEPTH} deep", node.span, "put the classes side by side"
+            )
         items = self._once(node)
         least = _value(self.scope, _word(items, "min"), units.bit_rate)
         most = _value(self.scope, _word(items, "max"), units.bit_rate)
@@ -110,17 +130,38 @@ class _Classes:
         when = self._match(node, items)
         inner = tuple(item for item in node.items if isinstance(item, syntax.Class))
         bounds = [rate for rate in (least, most, room) if rate is not None]
-        classes = self.lower(node.items, bounds[0] if bounds else None, node.span, depth + 1) if inner and depth <= MAX_DEPTH else ()
+        classes = (
+            self.lower(node.items, bounds[0] if bounds else None, node.span, depth + 1)
+            if inner and depth <= MAX_DEPTH
+            else ()
+        )
         queues, prefer = self._queues(node, items, bool(inner))
-        return ir.Class(node.name.text, when, least, most, share or 1, "urgent" in items, queues, prefer, classes, node.text, node.span)
+        return ir.Class(
+            node.name.text,
+            when,
+            least,
+            most,
+            share or 1,
+            "urgent" in items,
+            queues,
+            prefer,
+            classes,
+            node.text,
+            node.span,
+        )
 
     def _once(self, node: syntax.Class) -> dict[str, syntax.ClassItem]:
         found: dict[str, syntax.ClassItem] = {}
         for item in node.items:
             if isinstance(item, syntax.ClassItem):
                 if item.key in found:
-                    self.scope.error("N021", f"`{item.key}` is written twice in class `{node.name.text}`", item.span, "write it once",
-                                     ((found[item.key].span, "the first one"),))  # fmt: skip
+                    self.scope.error(
+                        "N021",
+                        f"`{item.key}` is written twice in class `{node.name.text}`",
+                        item.span,
+                        "write it once",
+                        ((found[item.key].span, "the first one"),),
+                    )
                 found.setdefault(item.key, item)
         return found
 
@@ -128,53 +169,98 @@ class _Classes:
         match = items.get("match")
         if match is None:
             if "default" not in items and not any(isinstance(item, syntax.Broken) for item in node.items):
-                self.scope.error("N064", f"class `{node.name.text}` does not say which packets are its", node.span,
-                                 "write `match …`, or `default` in one class")  # fmt: skip
+                self.scope.error(
+                    "N064",
+                    f"class `{node.name.text}` does not say which packets are its",
+                    node.span,
+                    "write `match …`, or `default` in one class",
+                )
                 return ir.Const(False)
             return None
         if "default" in items:
-            self.scope.error("N064", f"class `{node.name.text}` has both `match` and `default`", items["default"].span,
-                             "the default class takes what no other matches: remove one of them")  # fmt: skip
+            self.scope.error(
+                "N064",
+                f"class `{node.name.text}` has both `match` and `default`",
+                items["default"].span,
+                "the default class takes what no other matches: remove one of them",
+            )
         errors = self.scope.findings.errors
         when = condition(self.scope, match.value)  # type: ignore[arg-type]  # a match holds a condition
         if errors == self.scope.findings.errors and contains_connection(when):
-            self.scope.error("N050", "classes are chosen packet by packet: a connection's state is not known there", match.span,
-                             "write addresses, ports, DSCP or protocols")  # fmt: skip
+            self.scope.error(
+                "N050",
+                "classes are chosen packet by packet: a connection's state is not known there",
+                match.span,
+                "write addresses, ports, DSCP or protocols",
+            )
         return when
 
     def _rates(
-        self, node: syntax.Class, items: dict[str, syntax.ClassItem], least: int | None, most: int | None, room: int | None
+        self,
+        node: syntax.Class,
+        items: dict[str, syntax.ClassItem],
+        least: int | None,
+        most: int | None,
+        room: int | None,
     ) -> None:
         name = node.name.text
         if "urgent" in items and "max" not in items:
-            self.scope.error("N061", f"class `{name}` is urgent and has no `max`", items["urgent"].span,
-                             "an urgent class goes before all others: give it a `max`, or it can starve them")  # fmt: skip
+            self.scope.error(
+                "N061",
+                f"class `{name}` is urgent and has no `max`",
+                items["urgent"].span,
+                "an urgent class goes before all others: give it a `max`, or it can starve them",
+            )
         if least is not None and most is not None and least > most:
-            self.scope.error("N063", f"class `{name}` is promised more than it may have", items["min"].span,
-                             f"`min` is at most {show_rate(most)}", ((items["max"].span, "its limit"),))  # fmt: skip
+            self.scope.error(
+                "N063",
+                f"class `{name}` is promised more than it may have",
+                items["min"].span,
+                f"`min` is at most {show_rate(most)}",
+                ((items["max"].span, "its limit"),),
+            )
         if most is not None and room is not None and most > room:
-            self.scope.error("N063", f"class `{name}` may have more than there is", items["max"].span, f"there are {show_rate(room)}")
+            self.scope.error(
+                "N063", f"class `{name}` may have more than there is", items["max"].span, f"there are {show_rate(room)}"
+            )
 
-    def _queues(self, node: syntax.Class, items: dict[str, syntax.ClassItem], inner: bool) -> tuple[tuple[ir.Queue, ...], bool]:
+    def _queues(
+        self, node: syntax.Class, items: dict[str, syntax.ClassItem], inner: bool
+    ) -> tuple[tuple[ir.Queue, ...], bool]:
         item = items.get("queue")
         if item is None:
             return (), False
         if inner:
-            self.scope.error("N065", f"class `{node.name.text}` has classes in it: packets wait in those", item.span,
-                             "give the queue to the inner classes")  # fmt: skip
+            self.scope.error(
+                "N065",
+                f"class `{node.name.text}` has classes in it: packets wait in those",
+                item.span,
+                "give the queue to the inner classes",
+            )
         return tuple(self._queue(queue) for queue in item.value), item.prefer  # type: ignore[union-attr]  # queues, by the grammar
 
     def _queue(self, node: syntax.Queue) -> ir.Queue:
         known = QUEUES.get(node.kind.text)
         if known is None:
-            self.scope.error("N065", f"`{node.kind.text}` is not a queue that netc knows", node.kind.span, hint(node.kind.text, QUEUES))
+            self.scope.error(
+                "N065",
+                f"`{node.kind.text}` is not a queue that netc knows",
+                node.kind.span,
+                hint(node.kind.text, QUEUES),
+            )
             return ir.Queue(node.kind.text)
         options: dict[str, int | str] = {}
         for name, value in (option for option in node.options if isinstance(option, tuple)):
             if name.text not in known:
-                self.scope.error("N065", f"`{node.kind.text}` has no option `{name.text}`", name.span, hint(name.text, known))
+                self.scope.error(
+                    "N065", f"`{node.kind.text}` has no option `{name.text}`", name.span, hint(name.text, known)
+                )
                 continue
-            parsed = 1 if value is None and known[name.text] is _FLAG else _value(self.scope, value or name, known[name.text])
+            parsed = (
+                1
+                if value is None and known[name.text] is _FLAG
+                else _value(self.scope, value or name, known[name.text])
+            )
             if name.text in options:
                 self.scope.error("N021", f"`{name.text}` is written twice", name.span, "write it once")
             options[name.text] = parsed or 0

@@ -27,8 +27,13 @@ def steers(scope: Scope, blocks: list[syntax.Steer]) -> tuple[tuple[ir.Steer, ..
         steer = _Steer(scope, block, nic.name)
         made = steer.lower()
         if nic.name in found:
-            scope.error("N042", f"there are two `steer {nic.name}` blocks", block.span, "put the rules into one: the order decides",
-                        ((found[nic.name].span, "the first one"),))  # fmt: skip
+            scope.error(
+                "N042",
+                f"there are two `steer {nic.name}` blocks",
+                block.span,
+                "put the rules into one: the order decides",
+                ((found[nic.name].span, "the first one"),),
+            )
         found.setdefault(nic.name, made)
         settings += steer.settings
     return tuple(found.values()), tuple(settings)
@@ -58,12 +63,19 @@ class _Steer:
         if isinstance(item, syntax.SteerHash):
             self._hash(item)
         elif isinstance(item, syntax.SteerRule) and self.default is not None:
-            self.scope.error("N041", "nothing gets here: the default above has decided", item.span, "put `default` last",
-                             ((self.default[1], "this takes every packet"),))  # fmt: skip
+            self.scope.error(
+                "N041",
+                "nothing gets here: the default above has decided",
+                item.span,
+                "put `default` last",
+                ((self.default[1], "this takes every packet"),),
+            )
         elif isinstance(item, syntax.SteerRule):
             self._rule(item)
         elif isinstance(item, syntax.SteerDefault) and self.default is not None:
-            self.scope.error("N041", "there is a default already", item.span, "keep one", ((self.default[1], "the first one"),))
+            self.scope.error(
+                "N041", "there is a default already", item.span, "keep one", ((self.default[1], "the first one"),)
+            )
         elif isinstance(item, syntax.SteerDefault):
             target = self._target(item.target)
             self.default = (target or ir.Target("queues", (0,))), item.span
@@ -74,15 +86,23 @@ class _Steer:
         errors = self.scope.findings.errors
         when = condition(self.scope, node.when)
         if errors == self.scope.findings.errors and contains_connection(when):
-            self.scope.error("N050", "steering comes before connection tracking: it cannot ask for a connection's state",
-                             node.when.span, "write addresses, ports or protocols")  # fmt: skip
+            self.scope.error(
+                "N050",
+                "steering comes before connection tracking: it cannot ask for a connection's state",
+                node.when.span,
+                "write addresses, ports or protocols",
+            )
         target = self._target(node.target)
         name = node.name.text if node.name else rule_names.from_text(node.match_text)
         place = node.name.span if node.name else node.span
         if name in self.names:
-            self.scope.error("N021" if node.name else "N023", f"two steer rules get the name `{name}`", place,
-                             "the second never matches when they are the same; else name one: `as NAME`",
-                             ((self.names[name], "the first one"),))  # fmt: skip
+            self.scope.error(
+                "N021" if node.name else "N023",
+                f"two steer rules get the name `{name}`",
+                place,
+                "the second never matches when they are the same; else name one: `as NAME`",
+                ((self.names[name], "the first one"),),
+            )
             return
         self.names[name] = place
         if target:
@@ -92,15 +112,23 @@ class _Steer:
         if node.kind == "nic":
             return self._nic_target(node)
         if node.kind == "socket":
-            return ir.Target("socket", name=node.words[0].text) if self.scope.good_name(node.words[0], "a socket") else None
+            return (
+                ir.Target("socket", name=node.words[0].text)
+                if self.scope.good_name(node.words[0], "a socket")
+                else None
+            )
         queues = node.kind in ("queue", "queues")
         listed = self._numbers(node.words, _QUEUES if queues else _CPUS)
         if not listed:
             return None
         if queues and self.queues and listed[-1] >= self.queues[0]:
-            self.scope.error("N051", f"there is no queue {listed[-1]}", node.span,
-                             f"`queues {self.queues[0]}` makes the queues 0 to {self.queues[0] - 1}",
-                             ((self.queues[1], "the number of queues"),))  # fmt: skip
+            self.scope.error(
+                "N051",
+                f"there is no queue {listed[-1]}",
+                node.span,
+                f"`queues {self.queues[0]}` makes the queues 0 to {self.queues[0] - 1}",
+                ((self.queues[1], "the number of queues"),),
+            )
         return ir.Target("queues" if queues else "cpus", listed)
 
     def _nic_target(self, node: syntax.Target) -> ir.Target | None:
@@ -108,10 +136,16 @@ class _Steer:
         if nic is None:
             return None
         if not node.routed:
-            self.scope.error("N052", "`to nic` needs to know how the packet finds its way", node.span,
-                             f"write `to nic {nic.name} routed`: by the host's routing table")  # fmt: skip
+            self.scope.error(
+                "N052",
+                "`to nic` needs to know how the packet finds its way",
+                node.span,
+                f"write `to nic {nic.name} routed`: by the host's routing table",
+            )
         elif nic.name == self.nic:
-            self.scope.error("N052", "this sends packets out by the nic that they came in by", node.span, "name another nic")
+            self.scope.error(
+                "N052", "this sends packets out by the nic that they came in by", node.span, "name another nic"
+            )
         return ir.Target("nic", name=nic.name)
 
     def _numbers(self, words: tuple[syntax.Word, ...], type: ValueType) -> tuple[int, ...]:
@@ -127,7 +161,13 @@ class _Steer:
             self.scope.findings.literal(error, word.span)
             return
         if self.queues:
-            self.scope.error("N053", "the number of queues is said twice", node.span, "keep one", ((self.queues[1], "the first one"),))
+            self.scope.error(
+                "N053",
+                "the number of queues is said twice",
+                node.span,
+                "keep one",
+                ((self.queues[1], "the first one"),),
+            )
             return
         self.queues = count, node.span
         self._set(node, "channels", "combined", count)
@@ -140,7 +180,9 @@ class _Steer:
         fields: list[str] = []
         for word in node.fields:
             if word.text not in _HASH_FIELDS:
-                self.scope.error("N053", f"a hash cannot be made over `{word.text}`", word.span, hint(word.text, _HASH_FIELDS))
+                self.scope.error(
+                    "N053", f"a hash cannot be made over `{word.text}`", word.span, hint(word.text, _HASH_FIELDS)
+                )
             fields += _HASH_FIELDS.get(word.text, ())
         for word in node.protocols:
             if word.text not in _HASHED:
@@ -151,7 +193,9 @@ class _Steer:
         if node.symmetric:
             self._set(node, "hash", "symmetric", 1)
 
-    def _set(self, node: syntax.SteerQueues | syntax.SteerHash, group: str, key: str, value: int | tuple[int | str, ...]) -> None:
+    def _set(
+        self, node: syntax.SteerQueues | syntax.SteerHash, group: str, key: str, value: int | tuple[int | str, ...]
+    ) -> None:
         self.settings.append(ir.Setting(self.nic, group, key, value, node.prefer, node.text, node.span))
 
 

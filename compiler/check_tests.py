@@ -23,9 +23,17 @@ def scenarios(scope: Scope, blocks: list[syntax.Test], program: ir.Program) -> t
     for block in blocks:
         name = block.name.text
         if not name.strip() or len(name) > 200 or not name.isprintable():
-            scope.error("N022", "a test's name is a line of text, at most 200 characters", block.name.span, "say what must hold")
+            scope.error(
+                "N022", "a test's name is a line of text, at most 200 characters", block.name.span, "say what must hold"
+            )
         if name in names:
-            scope.error("N021", "there are two tests with this name", block.name.span, "say what is different", ((names[name], "the first one"),))
+            scope.error(
+                "N021",
+                "there are two tests with this name",
+                block.name.span,
+                "say what is different",
+                ((names[name], "the first one"),),
+            )
         names.setdefault(name, block.name.span)
         steps = (_step(scope, program, item) for item in block.items if isinstance(item, syntax.TestStep))
         found.append(ir.Scenario(name, tuple(step for step in steps if step), block.span))
@@ -45,8 +53,12 @@ def _step(scope: Scope, program: ir.Program, node: syntax.TestStep) -> ir.Step |
     assert place is not None  # packet and send have one, by the grammar
     nic = scope.nic(place.nics[0])
     if place.to is not None:
-        scope.error("N006", "a test of forwarded packets is not supported yet", place.span,
-                    "test what each nic lets in: `packet wan in …`; forwarding can be tried in the lab")  # fmt: skip
+        scope.error(
+            "N006",
+            "a test of forwarded packets is not supported yet",
+            place.span,
+            "test what each nic lets in: `packet wan in …`; forwarding can be tried in the lab",
+        )
         return None
     spec = packet(node.packet, scope.findings)
     if nic is None or spec is None:
@@ -59,7 +71,16 @@ def _step(scope: Scope, program: ir.Program, node: syntax.TestStep) -> ir.Step |
     chain = next((c for c in program.chains if (c.nic, c.direction) == (nic.name, place.direction)), None)
     if rule is not None:
         _check_rule(scope, nic.name, place, chain, verdict, rule)
-    step = ir.Step(node.kind, nic.name, place.direction, spec, verdict.text, rule.text if rule else "", text=node.text, span=node.span)
+    step = ir.Step(
+        node.kind,
+        nic.name,
+        place.direction,
+        spec,
+        verdict.text,
+        rule.text if rule else "",
+        text=node.text,
+        span=node.span,
+    )
     return step if node.kind == "packet" else _send(scope, node, step)
 
 
@@ -72,13 +93,20 @@ def _given(scope: Scope, node: syntax.TestStep) -> ir.Step | None:
     member, name = node.words
     low, high = types.address(_text(scope, member))
     if low != high:
-        raise LiteralError("N033", f"`{member.text}` is more than one address", "a dynamic set has single addresses as members")
+        raise LiteralError(
+            "N033", f"`{member.text}` is more than one address", "a dynamic set has single addresses as members"
+        )
     target = scope.set(name, "address")
     if target is None:
         return None
     if target.size is None:
-        scope.error("N035", f"`{name.text}` is a fixed set: it has its members already", name.span,
-                    "`given` fills dynamic sets", ((target.span, "declared here"),))  # fmt: skip
+        scope.error(
+            "N035",
+            f"`{name.text}` is a fixed set: it has its members already",
+            name.span,
+            "`given` fills dynamic sets",
+            ((target.span, "declared here"),),
+        )
         return None
     return ir.Step("given", member=low, set=target.name, text=node.text, span=node.span)
 
@@ -98,14 +126,29 @@ def _send(scope: Scope, node: syntax.TestStep, step: ir.Step) -> ir.Step | None:
         return None
     match = _BOUNDS.fullmatch(_text(scope, bounds_word))
     if not match:
-        scope.error("N033", f"`{bounds_word.text}` is not a number of packets", bounds_word.span, "write 24000 or 23990..24000")
+        scope.error(
+            "N033", f"`{bounds_word.text}` is not a number of packets", bounds_word.span, "write 24000 or 23990..24000"
+        )
         return None
     low, high = (int(match[3]),) * 2 if match[3] else (int(match[1]), int(match[2]))
     if low > high or high > count:
         what = f"write {high}..{low}" if low > high else f"at most {count} packets are sent"
         scope.error("N036", f"`{bounds_word.text}` can never come out", bounds_word.span, what)
         return None
-    return ir.Step("send", step.nic, step.direction, step.packet, step.verdict, "", count, over, low, high, text=step.text, span=step.span)
+    return ir.Step(
+        "send",
+        step.nic,
+        step.direction,
+        step.packet,
+        step.verdict,
+        "",
+        count,
+        over,
+        low,
+        high,
+        text=step.text,
+        span=step.span,
+    )
 
 
 def _check_rule(
@@ -113,8 +156,12 @@ def _check_rule(
 ) -> None:
     """The rule that should decide is there, and decides like that."""
     if chain is None:
-        scope.error("N084", f"there is no `filter {nic} {place.direction}`: everything passes, by no rule", rule.span,
-                    "leave `by` out, or write the filter")  # fmt: skip
+        scope.error(
+            "N084",
+            f"there is no `filter {nic} {place.direction}`: everything passes, by no rule",
+            rule.span,
+            "leave `by` out, or write the filter",
+        )
         return
     verdicts = {r.name: r.verdict for r in chain.rules}
     known = {**verdicts, "default": chain.default, "control": "pass"}
@@ -123,5 +170,10 @@ def _check_rule(
         scope.unknown(f"rule in `filter {nic} {place.direction}` with the name", rule, known)
     elif known[name] != verdict.text:
         where = next(((r.span, f"the rule says `{r.verdict}`") for r in chain.rules if r.name == name), None)
-        scope.error("N084", f"`{name}` can only {known[name]} a packet", verdict.span, f"write `is {known[name]} by {name}`",
-                    (where,) if where else ())  # fmt: skip
+        scope.error(
+            "N084",
+            f"`{name}` can only {known[name]} a packet",
+            verdict.span,
+            f"write `is {known[name]} by {name}`",
+            (where,) if where else (),
+        )

@@ -30,7 +30,9 @@ def settings(scope: Scope, blocks: list[syntax.Tune]) -> tuple[ir.Setting, ...]:
             if isinstance(item, syntax.Knobs):
                 for key, value in _KINDS[item.kind](scope, item):
                     group = "feature" if item.kind == "offload" else item.kind
-                    found.append(ir.Setting(nic.name if nic else "", group, key, value, item.prefer, item.text, item.span))
+                    found.append(
+                        ir.Setting(nic.name if nic else "", group, key, value, item.prefer, item.text, item.span)
+                    )
     return tuple(found)
 
 
@@ -57,7 +59,12 @@ def _ring(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, Value]]:
 def _offload(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, Value]]:
     for name, value in item.parts:
         if not _KNOB.fullmatch(name.text):
-            scope.error("N070", f"`{name.text}` is not the name of a feature", name.span, "write it as `ethtool -k` does: gro, tso, lro")
+            scope.error(
+                "N070",
+                f"`{name.text}` is not the name of a feature",
+                name.span,
+                "write it as `ethtool -k` does: gro, tso, lro",
+            )
         else:
             yield from _switch(scope, name.text, value)
 
@@ -93,15 +100,24 @@ def _coalesce(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, Value]]:
         if head.text == "adaptive" and len(rest) <= 1:
             on = _SWITCH.get(rest[0].text if rest else "on")
             if on is None:
-                scope.error("N070", f"`{rest[0].text}` is neither on nor off", rest[0].span, "write `adaptive` or `adaptive off`")
+                scope.error(
+                    "N070",
+                    f"`{rest[0].text}` is neither on nor off",
+                    rest[0].span,
+                    "write `adaptive` or `adaptive off`",
+                )
                 continue
             yield "adaptive-rx", on
             yield "adaptive-tx", on
         elif head.text in ("rx", "tx") and rest:
             yield from _coalesce_direction(scope, head.text, rest)
         else:
-            scope.error("N070", f"`{' '.join(w.text for w in part)}` is not a way to coalesce", head.span,
-                        "write `adaptive`, `rx 50us`, or `rx 50us 64 frames`")  # fmt: skip
+            scope.error(
+                "N070",
+                f"`{' '.join(w.text for w in part)}` is not a way to coalesce",
+                head.span,
+                "write `adaptive`, `rx 50us`, or `rx 50us 64 frames`",
+            )
 
 
 def _coalesce_direction(scope: Scope, direction: str, words: tuple[syntax.Word, ...]) -> Iterator[tuple[str, Value]]:
@@ -110,7 +126,9 @@ def _coalesce_direction(scope: Scope, direction: str, words: tuple[syntax.Word, 
         word = rest.pop(0)
         if rest and rest[0].text in ("frames", "frame"):
             rest.pop(0)
-            yield from _number(scope, f"{direction}-frames", word, lambda text: units.count(text, "a number of frames", 0, _MOST))
+            yield from _number(
+                scope, f"{direction}-frames", word, lambda text: units.count(text, "a number of frames", 0, _MOST)
+            )
         else:
             yield from _number(scope, f"{direction}-usecs", word, _microseconds)
 
@@ -118,15 +136,21 @@ def _coalesce_direction(scope: Scope, direction: str, words: tuple[syntax.Word, 
 def _microseconds(text: str) -> int:
     time = 0 if text in ("0", "0us") else units.duration(text)
     if time % 1000 or time // 1000 > _MOST:
-        raise LiteralError("N031", f"`{text}` is not a whole number of microseconds", "NICs count in microseconds: 50us")
+        raise LiteralError(
+            "N031", f"`{text}` is not a whole number of microseconds", "NICs count in microseconds: 50us"
+        )
     return time // 1000
 
 
 def _sysctl(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, Value]]:
     key, *values = item.parts[0]
     if not _SYSCTL.fullmatch(key.text) or ".." in key.text:
-        scope.error("N071", f"netc does not set `{key.text}`", key.span,
-                    "it sets what lies under net, written with dots: net.ipv4.tcp_rmem")  # fmt: skip
+        scope.error(
+            "N071",
+            f"netc does not set `{key.text}`",
+            key.span,
+            "it sets what lies under net, written with dots: net.ipv4.tcp_rmem",
+        )
         return
     parsed = tuple(_sysctl_value(word) for value in values for word in scope.expand(value))
     yield key.text, parsed[0] if len(parsed) == 1 else parsed

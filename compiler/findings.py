@@ -28,7 +28,9 @@ class Findings:
         """Files are reported in the order of reading."""
         self.files.setdefault(name, len(self.files))
 
-    def add(self, code: str, message: str, span: Span, help: str = "", notes: tuple[tuple[Span, str], ...] = ()) -> None:
+    def add(
+        self, code: str, message: str, span: Span, help: str = "", notes: tuple[tuple[Span, str], ...] = ()
+    ) -> None:
         if (code, span) not in self._found:
             self._found[code, span] = Diagnostic(code, message, span, help, notes)
             self.errors += code.startswith("N")
@@ -39,7 +41,9 @@ class Findings:
     def in_order(self) -> list[Diagnostic]:
         """All findings in source order."""
         last = len(self.files)
-        return sorted(self._found.values(), key=lambda d: (self.files.get(d.span.file, last), d.span.line, d.span.column))
+        return sorted(
+            self._found.values(), key=lambda d: (self.files.get(d.span.file, last), d.span.line, d.span.column)
+        )
 
     def check(self) -> list[Diagnostic]:
         """The lints, when there is no error. Raises CompileError with everything found."""

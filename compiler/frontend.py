@@ -19,6 +19,9 @@ class Loaded:
     warnings: list[Diagnostic]
 
 
+_EMPTY = ir.Program()
+
+
 def load(path: Path, sources: Sources) -> Loaded:
     """Parses, resolves and checks a policy. Raises CompileError with all findings of the run, in source order."""
     findings = Findings()
@@ -32,7 +35,9 @@ def load(path: Path, sources: Sources) -> Loaded:
     return Loaded(program, findings.check())
 
 
-def parse_expr(text: str, program: ir.Program = ir.Program(), name: str = "<condition>", sources: Sources | None = None) -> ir.Expr:
+def parse_expr(
+    text: str, program: ir.Program = _EMPTY, name: str = "<condition>", sources: Sources | None = None
+) -> ir.Expr:
     """One condition, such as `udp dport 53 or src in office`; names are those of `program`. Raises CompileError."""
     from compiler.parse import parse_condition
     from compiler.predicates import condition
@@ -57,11 +62,21 @@ def parse_packet(text: str, name: str = "<packet>") -> ir.PacketSpec:
     findings = Findings()
     findings.file(name)
     words = [
-        Word(t.text, Span(name, t.line, t.column, t.line, t.end_column)) for t in tokens(text) if t.kind not in (NEWLINE, END)
+        Word(t.text, Span(name, t.line, t.column, t.line, t.end_column))
+        for t in tokens(text)
+        if t.kind not in (NEWLINE, END)
     ]
     if not words:
-        raise CompileError([Diagnostic("N083", "there is no packet here", Span(name, 1, 1, 1, 2),
-                                       "write it like this: tcp 203.0.113.9:40000 -> 192.0.2.1:22 syn")])  # fmt: skip
+        raise CompileError(
+            [
+                Diagnostic(
+                    "N083",
+                    "there is no packet here",
+                    Span(name, 1, 1, 1, 2),
+                    "write it like this: tcp 203.0.113.9:40000 -> 192.0.2.1:22 syn",
+                )
+            ]
+        )
     spec = packet(words, findings)
     findings.check()
     assert spec is not None  # else there was a finding

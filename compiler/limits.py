@@ -33,10 +33,16 @@ def lower(scope: Scope, node: syntax.Limit, counter: str) -> ir.Limit | None:
     size = _count(scope, options["size"][0], "a number of buckets", MAX_SIZE) if "size" in options else 65536
     per, v4, v6 = _per(scope, options["per"]) if "per" in options else (None, 32, 64)
     if "size" in options and per is None:
-        scope.error("N044", "`size` is the number of sources with a bucket of their own", options["size"][0].span,
-                    "write `per src` before it, or leave `size` out")  # fmt: skip
+        scope.error(
+            "N044",
+            "`size` is the number of sources with a bucket of their own",
+            options["size"][0].span,
+            "write `per src` before it, or leave `size` out",
+        )
     if burst * interval > _MAX_SPAN:
-        scope.error("N044", f"a burst of {burst} packets at {rate.text} takes years to fill", node.span, "write a smaller burst")
+        scope.error(
+            "N044", f"a burst of {burst} packets at {rate.text} takes years to fill", node.span, "write a smaller burst"
+        )
     if scope.findings.errors != errors:
         return None
     return ir.Limit(counter, interval, burst, node.over, per, v4, v6, size)
@@ -64,17 +70,28 @@ def _per(scope: Scope, words: tuple[syntax.Word, ...]) -> tuple[Field | None, in
     """`src`, `dst/24`, `src/24,/48`: the field and the prefix lengths of both families."""
     match = _PER.fullmatch(words[0].text)
     if not match:
-        scope.error("N044", f"`{words[0].text}` is not what a limit can be kept for", words[0].span,
-                    "write `per src`, `per dst`, or with prefix lengths for IPv4 and IPv6: `per src/24,/48`")  # fmt: skip
+        scope.error(
+            "N044",
+            f"`{words[0].text}` is not what a limit can be kept for",
+            words[0].span,
+            "write `per src`, `per dst`, or with prefix lengths for IPv4 and IPv6: `per src/24,/48`",
+        )
         return None, 32, 64
     v4, v6 = int(match[2] or 32), 64
     if len(words) > 1:
         second = re.fullmatch(r"/(\d{1,3})", words[1].text)
         if not second:
-            scope.error("N044", f"`{words[1].text}` is not a prefix length", words[1].span, "write both lengths: `per src/24,/48`")
+            scope.error(
+                "N044",
+                f"`{words[1].text}` is not a prefix length",
+                words[1].span,
+                "write both lengths: `per src/24,/48`",
+            )
             return None, 32, 64
         v6 = int(second[1])
     for value, most, word in ((v4, 32, words[0]), (v6, 128, words[-1])):
         if not 1 <= value <= most:
-            scope.error("N031", f"/{value} is not a prefix length to limit by", word.span, f"it is a number from 1 to {most}")
+            scope.error(
+                "N031", f"/{value} is not a prefix length to limit by", word.span, f"it is a number from 1 to {most}"
+            )
     return Field.SRC if match[1] == "src" else Field.DST, v4, v6

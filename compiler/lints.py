@@ -22,14 +22,22 @@ def look(program: ir.Program, findings: Findings) -> None:
                     _spoofable(rule, effect, sets[effect.set], findings)
     for item in program.sets:
         if item.size is None and not item.ranges:
-            findings.add("W004", f"the set `{item.name}` is empty: conditions on it match nothing", item.span,
-                         "give it members, or remove it; it never means \"no restriction\"")  # fmt: skip
+            findings.add(
+                "W004",
+                f"the set `{item.name}` is empty: conditions on it match nothing",
+                item.span,
+                'give it members, or remove it; it never means "no restriction"',
+            )
 
 
 def _limited_drop(rule: ir.Rule, findings: Findings) -> None:
     if rule.limit is not None and rule.verdict == "drop" and not rule.limit.over:
-        findings.add("W001", "a limit on `drop` drops the first packets and lets the rest go on", rule.span,
-                     "to drop what is too much, write `drop … over RATE`, or `pass … limit RATE` and then `drop …`")  # fmt: skip
+        findings.add(
+            "W001",
+            "a limit on `drop` drops the first packets and lets the rest go on",
+            rule.span,
+            "to drop what is too much, write `drop … over RATE`, or `pass … limit RATE` and then `drop …`",
+        )
 
 
 def _stateful_first(chain: ir.Chain, findings: Findings) -> None:
@@ -45,14 +53,24 @@ def _stateful_first(chain: ir.Chain, findings: Findings) -> None:
     ]
     if later:
         what = f"`{later[0].name}`" if len(later) == 1 else f"{len(later)} stateless rules"
-        findings.add("W002", f"this rule needs connection tracking, and keeps {what} behind it out of XDP", first.span,
-                     "put stateless rules first", ((later[0].span, "this one could be judged in the driver"),))  # fmt: skip
+        findings.add(
+            "W002",
+            f"this rule needs connection tracking, and keeps {what} behind it out of XDP",
+            first.span,
+            "put stateless rules first",
+            ((later[0].span, "this one could be judged in the driver"),),
+        )
 
 
 def _spoofable(rule: ir.Rule, effect: ir.Add, target: ir.Set, findings: Findings) -> None:
     if effect.field is Field.SRC and not target.never and not _established(rule.when):
-        findings.add("W003", f"anybody can put any address into `{target.name}` with a forged source", rule.span,
-                     f"name who must never be in it: set {target.name} : address … never office", ((target.span, "this set has no `never`"),))  # fmt: skip
+        findings.add(
+            "W003",
+            f"anybody can put any address into `{target.name}` with a forged source",
+            rule.span,
+            f"name who must never be in it: set {target.name} : address … never office",
+            ((target.span, "this set has no `never`"),),
+        )
 
 
 def _established(expr: ir.Expr) -> bool:

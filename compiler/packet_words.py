@@ -25,10 +25,20 @@ def packet(words: Sequence[Word], findings: Findings) -> PacketSpec | None:
         attributes = _attributes(words[1:], findings)
         return None if attributes is None else PacketSpec(proto.text, "", "", None, None, attributes)
     if proto.text not in PROTOCOLS:
-        findings.add("N083", f"`{proto.text[:40]}` is not a packet that netc can build", proto.span, hint(proto.text, (*PROTOCOLS, *LINK)))
+        findings.add(
+            "N083",
+            f"`{proto.text[:40]}` is not a packet that netc can build",
+            proto.span,
+            hint(proto.text, (*PROTOCOLS, *LINK)),
+        )
         return None
     if len(words) < 4 or words[2].text != "->":
-        findings.add("N083", "a packet goes from somewhere to somewhere", (words[2] if len(words) > 2 else words[-1]).span, _EXAMPLE)
+        findings.add(
+            "N083",
+            "a packet goes from somewhere to somewhere",
+            (words[2] if len(words) > 2 else words[-1]).span,
+            _EXAMPLE,
+        )
         return None
     ends = [_endpoint(word, proto.text, findings) for word in (words[1], words[3])]
     attributes = _attributes(words[4:], findings)
@@ -36,7 +46,9 @@ def packet(words: Sequence[Word], findings: Findings) -> PacketSpec | None:
         return None
     (src, sport), (dst, dport) = ends[0], ends[1]
     if (":" in src) != (":" in dst):
-        findings.add("N083", "a packet has addresses of one family", words[3].span, "write two IPv4 or two IPv6 addresses")
+        findings.add(
+            "N083", "a packet has addresses of one family", words[3].span, "write two IPv4 or two IPv6 addresses"
+        )
         return None
     return PacketSpec(proto.text, src, dst, sport, dport, attributes)
 
@@ -63,7 +75,9 @@ def _endpoint(word: Word, proto: str, findings: Findings) -> tuple[str, int | No
     return _ported(word, proto, types.show_address(low), number, findings)
 
 
-def _ported(word: Word, proto: str, address: str, port: int | None, findings: Findings) -> tuple[str, int | None] | None:
+def _ported(
+    word: Word, proto: str, address: str, port: int | None, findings: Findings
+) -> tuple[str, int | None] | None:
     if proto in PORTED and port is None:
         example = f"[{address}]:53" if ":" in address else f"{address}:53"
         findings.add("N083", f"this {proto} packet has no port here", word.span, f"write {example}")
@@ -90,7 +104,9 @@ def _attributes(words: Sequence[Word], findings: Findings) -> tuple[tuple[str, i
             found.append((name, 1))
         else:
             known = (*frames.FLAGS, *frames.VALUED, *_ALIASES)
-            findings.add("N083", f"`{word.text[:40]}` says nothing about a packet", word.span, hint(word.text, known, _EXAMPLE))
+            findings.add(
+                "N083", f"`{word.text[:40]}` says nothing about a packet", word.span, hint(word.text, known, _EXAMPLE)
+            )
             return None
     return tuple(found)
 

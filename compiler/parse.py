@@ -34,7 +34,7 @@ def parse_condition(name: str, text: str, sources: Sources, findings: Findings) 
     """One condition, as behind `pass`; None when it cannot be read."""
     findings.file(name)
     sources.add(name, text)
-    return _Run(name, text, "expression", findings).parse()  # type: ignore[return-value]
+    return _Run(name, text, "expression", findings).parse()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _machine() -> _Machine:
         grammar, parser="lalr", lexer=Unused, start=["start", "expression"], transformer=builder, keep_all_tokens=True
     )
     keywords = {t.pattern.value: t.name for t in lark.terminals if isinstance(t.pattern, PatternStr)}
-    table = lark.parser.parser._parse_table  # type: ignore[attr-defined]
+    table = lark.parser.parser._parse_table
     return _Machine(lark, builder, keywords, table.states, table.end_states, Shift)
 
 
@@ -122,7 +122,9 @@ class _Run:
         return False
 
     def _fitting(self) -> list[str]:
-        return [name for name in self.machine.table[self.state.state_stack[-1]] if name.upper() == name and self._fits(name)]
+        return [
+            name for name in self.machine.table[self.state.state_stack[-1]] if name.upper() == name and self._fits(name)
+        ]
 
     def _terminal(self, token: Token) -> str | None:
         """The token's terminal in the parser's state, None when it does not fit."""
@@ -159,8 +161,12 @@ class _Run:
     def _end(self, token: Token) -> Any:
         if self.open:
             opened = self.open[-1]
-            self.findings.add("N004", "this `{` is never closed", self._span(opened),
-                              "put a `}` behind the last statement of the block")  # fmt: skip
+            self.findings.add(
+                "N004",
+                "this `{` is never closed",
+                self._span(opened),
+                "put a `}` behind the last statement of the block",
+            )
             self._close(token)
         if not self._fits("$END"):
             self._report(token)
@@ -172,8 +178,12 @@ class _Run:
         """Reports the token and goes on behind its statement; False when there is no use in going on."""
         self.errors += 1
         if self.errors > MAX_SYNTAX_ERRORS:
-            self.findings.add("N007", f"more than {MAX_SYNTAX_ERRORS} syntax errors: the rest is not read", self._span(token),
-                              "is this file a netc policy?")  # fmt: skip
+            self.findings.add(
+                "N007",
+                f"more than {MAX_SYNTAX_ERRORS} syntax errors: the rest is not read",
+                self._span(token),
+                "is this file a netc policy?",
+            )
             return False
         if _starts_declaration(token) and self.open and self._fits(self.machine.keywords["}"]):
             self._report_open(token)
@@ -226,15 +236,18 @@ class _Run:
     def _report(self, token: Token) -> None:
         if self._terminal(token) is not None:
             most = f"{MAX_PARENTHESES} parentheses or `not`s, {MAX_BRACES} blocks"
-            self.findings.add("N005", "this is nested too deeply", self._span(token), f"the most is {most}; name a part with `set`")
+            self.findings.add(
+                "N005", "this is nested too deeply", self._span(token), f"the most is {most}; name a part with `set`"
+            )
             return
         code, message, help = syntax_errors.describe(token, self._fitting(), self.machine.keywords, self.statement)
         self.findings.add(code, message, self._span(token), help)
 
     def _report_open(self, token: Token) -> None:
         note = (self._span(self.open[-1]), "this one is still open")
-        self.findings.add("N004", f"a `}}` is missing before this `{token.text}`", self._span(token),
-                          "close the block first", (note,))  # fmt: skip
+        self.findings.add(
+            "N004", f"a `}}` is missing before this `{token.text}`", self._span(token), "close the block first", (note,)
+        )
 
     def _span(self, token: Token) -> Span:
         return Span(self.name, token.line, token.column, token.line, max(token.end_column, token.column + 1))

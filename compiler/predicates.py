@@ -24,7 +24,9 @@ def condition(scope: Scope, node: syntax.Condition) -> ir.Expr:
     errors = scope.findings.errors
     lowered = _lower(scope, node)
     if scope.findings.errors == errors and (why := never_matches(lowered, scope.sets)):
-        scope.error("N037", f"no packet can match this: {why}", node.span, "use `or` between alternatives; adjacency means both")
+        scope.error(
+            "N037", f"no packet can match this: {why}", node.span, "use `or` between alternatives; adjacency means both"
+        )
     return lowered
 
 
@@ -48,7 +50,7 @@ def _lower(scope: Scope, node: syntax.Condition) -> ir.Expr:
             return _flags(scope, words)
 
 
-def _flatten(kind: type[ir.And] | type[ir.Or], scope: Scope, items: tuple[syntax.Condition, ...]) -> tuple[ir.Expr, ...]:
+def _flatten(kind: type[ir.And | ir.Or], scope: Scope, items: tuple[syntax.Condition, ...]) -> tuple[ir.Expr, ...]:
     found: list[ir.Expr] = []
     for item in items:
         lowered = _lower(scope, item)
@@ -67,7 +69,12 @@ def _field(scope: Scope, type: ValueType, operand: syntax.Operand) -> ir.Expr:
     value = operand.value
     if operand.relation == "in" and isinstance(value, syntax.Word) and _names_set(scope, value, type):
         if not type.set_type:
-            scope.error("N035", f"{type.what} cannot be tested against a set", operand.span, "write the values in braces: { …, … }")
+            scope.error(
+                "N035",
+                f"{type.what} cannot be tested against a set",
+                operand.span,
+                "write the values in braces: { …, … }",
+            )
             return _NOTHING
         found = scope.set(value, type.set_type)
         return ir.Member(type.field, found.name) if found else _NOTHING
@@ -88,23 +95,36 @@ def _items(scope: Scope, value: syntax.Word | syntax.Literal) -> tuple[syntax.Wo
     if isinstance(value, syntax.Word):
         return (value,)
     if not value.items:
-        scope.error("N034", "these braces are empty, and an empty set matches nothing", value.span,
-                    "write the values, or leave the condition out")  # fmt: skip
+        scope.error(
+            "N034",
+            "these braces are empty, and an empty set matches nothing",
+            value.span,
+            "write the values, or leave the condition out",
+        )
     return value.items
 
 
 def _compare(scope: Scope, type: ValueType, operand: syntax.Operand, value: syntax.Word) -> ir.Expr:
     if not type.ordered:
-        scope.error("N038", f"{type.what} is not smaller or larger than another", operand.span, "write a range or a list instead")
+        scope.error(
+            "N038",
+            f"{type.what} is not smaller or larger than another",
+            operand.span,
+            "write a range or a list instead",
+        )
         return _NOTHING
     ranges = scope.ranges((value,), type)
     if ranges is None:
         return _NOTHING
     if len(ranges) != 1 or ranges[0][0] != ranges[0][1]:
-        scope.error("N038", f"`{operand.relation}` compares with one number", value.span, "write the range by itself: `ttl 1-5`")
+        scope.error(
+            "N038", f"`{operand.relation}` compares with one number", value.span, "write the range by itself: `ttl 1-5`"
+        )
         return _NOTHING
     number, most = ranges[0][0], (1 << ir.FIELD_BITS[type.field]) - 1
-    low, high = {"<": (0, number - 1), "<=": (0, number), ">": (number + 1, most), ">=": (number, most)}[operand.relation]
+    low, high = {"<": (0, number - 1), "<=": (0, number), ">": (number + 1, most), ">=": (number, most)}[
+        operand.relation
+    ]
     if low > high:
         scope.error("N037", f"no packet can match this: nothing is {operand.relation} {number}", operand.span)
         return _NOTHING
@@ -118,8 +138,12 @@ def _icmp(scope: Scope, node: syntax.Icmp) -> ir.Expr:
     if node.type is None and node.code is None:
         return ir.Or(tuple(map(ir.Is, families))) if len(families) > 1 else ir.Is(families[0])
     if len(families) > 1:
-        scope.error("N038", "ICMP and ICMPv6 number their messages differently", node.span,
-                    "write the name (`icmp echo-request`), or `icmp4 type 8` or `icmp6 type 128`")  # fmt: skip
+        scope.error(
+            "N038",
+            "ICMP and ICMPv6 number their messages differently",
+            node.span,
+            "write the name (`icmp echo-request`), or `icmp4 type 8` or `icmp6 type 128`",
+        )
         return _NOTHING
     parts: list[ir.Expr] = [ir.Is(families[0])]
     for operand, type in ((node.type, _ICMP_TYPE), (node.code, _ICMP_CODE)):
@@ -143,8 +167,15 @@ def _icmp_message(scope: Scope, word: syntax.Word, families: tuple[str, ...]) ->
         return []
     if word.text not in wellknown.ICMP:
         numeric = word.text[0].isdigit()
-        example = f"numbers belong to one family: `icmp4 type {word.text}` or `icmp6 type {word.text}`" if numeric else ""
-        scope.error("N038", f"`{word.text}` is not the name of an ICMP message", word.span, example or hint(word.text, wellknown.ICMP))
+        example = (
+            f"numbers belong to one family: `icmp4 type {word.text}` or `icmp6 type {word.text}`" if numeric else ""
+        )
+        scope.error(
+            "N038",
+            f"`{word.text}` is not the name of an ICMP message",
+            word.span,
+            example or hint(word.text, wellknown.ICMP),
+        )
         return []
     found: list[ir.Expr] = []
     for family in families:
@@ -176,7 +207,9 @@ def _vlan(scope: Scope, operand: syntax.Operand | None) -> ir.Expr:
                 plain.append(value)
     if plain:
         ids = syntax.Literal(tuple(plain), operand.span) if operand.relation in ("", "in") else plain[0]
-        found.append(_field(scope, _VLAN, syntax.Operand(operand.relation if ids is plain[0] else "", ids, operand.span)))
+        found.append(
+            _field(scope, _VLAN, syntax.Operand(operand.relation if ids is plain[0] else "", ids, operand.span))
+        )
     return (found[0] if len(found) == 1 else ir.Or(tuple(found))) if found else _NOTHING
 
 

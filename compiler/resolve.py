@@ -48,7 +48,9 @@ class _Reader:
         if target.resolve() in inside:
             self.findings.add("N010", f"`{node.path.text}` includes itself", node.span, "remove this `include`")
         elif self.files >= MAX_INCLUDES:
-            self.findings.add("N010", f"more than {MAX_INCLUDES} files", node.span, "a policy is one file and a few parts")
+            self.findings.add(
+                "N010", f"more than {MAX_INCLUDES} files", node.span, "a policy is one file and a few parts"
+            )
         else:
             try:
                 return self.read(target, read_text(target, MAX_POLICY_FILE), inside)
@@ -93,34 +95,59 @@ def _nic(scope: Scope, node: syntax.Nic) -> None:
     items: dict[str, syntax.Word] = {}
     for key, word in node.items:
         if key in items:
-            scope.error("N021", f"`{key}` is written twice", word.span, "write it once", ((items[key].span, "the first one"),))
+            scope.error(
+                "N021", f"`{key}` is written twice", word.span, "write it once", ((items[key].span, "the first one"),)
+            )
         items.setdefault(key, word)
     device, xdp = items.get("device"), items.get("xdp")
     if device is None:
-        scope.error("N090", f"nic `{node.name.text}` has no device", node.span, f"write nic {node.name.text} {{ device eth0 }}")
+        scope.error(
+            "N090", f"nic `{node.name.text}` has no device", node.span, f"write nic {node.name.text} {{ device eth0 }}"
+        )
         device = node.name
     elif not _DEVICE.fullmatch(device.text) or device.text in (".", ".."):
-        scope.error("N090", f"`{device.text[:60]}` cannot be the name of a device", device.span, "at most 15 characters, no `/`, no space")
+        scope.error(
+            "N090",
+            f"`{device.text[:60]}` cannot be the name of a device",
+            device.span,
+            "at most 15 characters, no `/`, no space",
+        )
     if xdp is not None and xdp.text not in XDP_MODES:
         scope.error("N090", f"`{xdp.text}` is not a mode of XDP", xdp.span, hint(xdp.text, XDP_MODES))
     for other in scope.nics.values():
         if other.device == device.text:
-            scope.error("N021", f"device `{device.text}` belongs to nic `{other.name}` already", device.span, "one nic has one device",
-                        ((other.span, "that nic"),))  # fmt: skip
+            scope.error(
+                "N021",
+                f"device `{device.text}` belongs to nic `{other.name}` already",
+                device.span,
+                "one nic has one device",
+                ((other.span, "that nic"),),
+            )
     if len(scope.nics) == MAX_NICS:
-        scope.error("N090", f"a policy has at most {MAX_NICS} nics", node.span, "write a policy of its own for the others")
+        scope.error(
+            "N090", f"a policy has at most {MAX_NICS} nics", node.span, "write a policy of its own for the others"
+        )
     scope.nics[node.name.text] = ir.Nic(node.name.text, device.text, xdp.text if xdp else "native", node.span)
 
 
 def _const(scope: Scope, node: syntax.Const) -> None:
     if node.name.text in keywords():
-        scope.error("N022", f"`{node.name.text}` is a word of the language and cannot name a constant", node.name.span, "choose another name")
+        scope.error(
+            "N022",
+            f"`{node.name.text}` is a word of the language and cannot name a constant",
+            node.name.span,
+            "choose another name",
+        )
         return
     items = node.value.items if isinstance(node.value, syntax.Literal) else (node.value,)
     if not items:
         scope.error("N034", "these braces are empty", node.value.span, "write the values")
     expanded = tuple(value for item in items for value in scope.expand(item))
-    value = expanded[0] if isinstance(node.value, syntax.Word) and len(expanded) == 1 else syntax.Literal(expanded, node.value.span)
+    value = (
+        expanded[0]
+        if isinstance(node.value, syntax.Word) and len(expanded) == 1
+        else syntax.Literal(expanded, node.value.span)
+    )
     scope.consts[node.name.text] = syntax.Const(node.name, value, node.span)
 
 
@@ -149,15 +176,24 @@ def _members(scope: Scope, node: syntax.Set, kind: str) -> tuple[str, ir.Ranges]
     assert isinstance(node.value, syntax.Literal)
     words = tuple(value for item in node.value.items for value in scope.expand(item))
     if not words:
-        scope.error("N034", "these braces are empty, and an empty set matches nothing", node.value.span,
-                    "write its members; for one that fills itself: set NAME : address timeout 10m")  # fmt: skip
+        scope.error(
+            "N034",
+            "these braces are empty, and an empty set matches nothing",
+            node.value.span,
+            "write its members; for one that fills itself: set NAME : address timeout 10m",
+        )
     types_found = (scope.sets[w.text].type if w.text in scope.sets else types.type_of(w.text) for w in words)
     kind = kind or next((t for t in types_found if t), "address")
     other = next((w for w in words if w.text not in scope.sets and types.type_of(w.text) not in ("", kind)), None)
     if other is not None:
-        scope.error("N035", f"`{other.text}` is {_article(types.type_of(other.text))}, and the others are {kind}s"
-                    if kind == "port" else f"`{other.text}` is a port, and the others are addresses", other.span,
-                    "the members of a set have one type: make two sets")  # fmt: skip
+        scope.error(
+            "N035",
+            f"`{other.text}` is {_article(types.type_of(other.text))}, and the others are {kind}s"
+            if kind == "port"
+            else f"`{other.text}` is a port, and the others are addresses",
+            other.span,
+            "the members of a set have one type: make two sets",
+        )
         return kind, ()
     parsed = scope.ranges(words, types.TYPES["src" if kind == "address" else "dport"], sets=True)
     return kind, normalize(parsed or ())
@@ -170,7 +206,12 @@ def _article(kind: str) -> str:
 def _dynamic(scope: Scope, node: syntax.Set, kind: str) -> ir.Set:
     """`set banned : address timeout 10m size 100k never office full keep`"""
     if kind == "port":
-        scope.error("N006", "a dynamic set of ports is not supported yet", node.span, "write its members: set NAME = { 80, 443 }")
+        scope.error(
+            "N006",
+            "a dynamic set of ports is not supported yet",
+            node.span,
+            "write its members: set NAME = { 80, 443 }",
+        )
     options: dict[str, tuple[syntax.Word, ...]] = {}
     for key, words, span in node.options:
         if key in options:
@@ -184,8 +225,12 @@ def _dynamic(scope: Scope, node: syntax.Set, kind: str) -> ir.Set:
     if "full" in options:
         full = options["full"][0].text
         if full not in ("keep", "evict"):
-            scope.error("N047", f"`{full}` is not what a full set can do", options["full"][0].span,
-                        "write `full keep` (refuse new members) or `full evict` (the oldest goes)")  # fmt: skip
+            scope.error(
+                "N047",
+                f"`{full}` is not what a full set can do",
+                options["full"][0].span,
+                "write `full keep` (refuse new members) or `full evict` (the oldest goes)",
+            )
     never = tuple(dict.fromkeys(word.text for word in options.get("never", ())))
     return ir.Set(node.name.text, "address", (), size, timeout, never, full, node.span)
 
@@ -205,5 +250,10 @@ def _never(scope: Scope, node: syntax.Set) -> None:
         for word in words if key == "never" else ():
             found = scope.set(word, "address")
             if found and found.size is not None:
-                scope.error("N035", f"`{word.text}` changes while netc runs, so it cannot protect anybody", word.span,
-                            "name a fixed set", ((found.span, "declared here"),))  # fmt: skip
+                scope.error(
+                    "N035",
+                    f"`{word.text}` changes while netc runs, so it cannot protect anybody",
+                    word.span,
+                    "name a fixed set",
+                    ((found.span, "declared here"),),
+                )

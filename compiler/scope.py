@@ -28,19 +28,29 @@ class Scope:
     rules: dict[str, syntax.Rules] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
 
-    def error(self, code: str, message: str, span: Span, help: str = "", notes: tuple[tuple[Span, str], ...] = ()) -> None:
+    def error(
+        self, code: str, message: str, span: Span, help: str = "", notes: tuple[tuple[Span, str], ...] = ()
+    ) -> None:
         self.findings.add(code, message, span, help, notes)
 
     # --- names ---
     def good_name(self, word: syntax.Word, what: str) -> bool:
         """Whether `word` can name something that gets a counter; says why not."""
         if not _NAME.fullmatch(word.text) or len(word.text) > MAX_NAME:
-            self.error("N022", f"`{word.text[:60]}` cannot be the name of {what}", word.span,
-                       f"a name has letters, digits, `-` and `_`, at most {MAX_NAME}")  # fmt: skip
+            self.error(
+                "N022",
+                f"`{word.text[:60]}` cannot be the name of {what}",
+                word.span,
+                f"a name has letters, digits, `-` and `_`, at most {MAX_NAME}",
+            )
             return False
         if word.text in RESERVED:
-            self.error("N022", f"`{word.text}` cannot be the name of {what}: netc counts something of its own under it", word.span,
-                       f"choose another name, such as `{word.text}-{what.split()[-1]}`")  # fmt: skip
+            self.error(
+                "N022",
+                f"`{word.text}` cannot be the name of {what}: netc counts something of its own under it",
+                word.span,
+                f"choose another name, such as `{word.text}-{what.split()[-1]}`",
+            )
             return False
         return True
 
@@ -49,8 +59,13 @@ class Scope:
         if not self.good_name(word, what):
             return False
         if word.text in known:
-            self.error("N021", f"there are two {what.split()[-1]}s with the name `{word.text}`", word.span,
-                       "give one of them another name", ((known[word.text], "the first one"),))  # fmt: skip
+            self.error(
+                "N021",
+                f"there are two {what.split()[-1]}s with the name `{word.text}`",
+                word.span,
+                "give one of them another name",
+                ((known[word.text], "the first one"),),
+            )
             return False
         known[word.text] = word.span
         return True
@@ -73,15 +88,24 @@ class Scope:
         if found is None:
             self.unknown("set", word, self.sets, "" if self.sets else f"declare it: set {word.text} = {{ … }}")
         elif type and found.type != type:
-            self.error("N035", f"`{word.text}` is a set of {plural(found.type)}, and here {plural(type)} are compared", word.span,
-                       self._set_help(type), ((found.span, "declared here"),))  # fmt: skip
+            self.error(
+                "N035",
+                f"`{word.text}` is a set of {plural(found.type)}, and here {plural(type)} are compared",
+                word.span,
+                self._set_help(type),
+                ((found.span, "declared here"),),
+            )
             return None
         return found
 
     def _set_help(self, type: str) -> str:
         fitting = [s.name for s in self.sets.values() if s.type == type]
         fields = "`src` and `dst`" if type == "address" else "`sport` and `dport`"
-        return (f"sets of {plural(type)}: " + ", ".join(f"`{n}`" for n in fitting)) if fitting else f"{fields} take sets of {plural(type)}"
+        return (
+            (f"sets of {plural(type)}: " + ", ".join(f"`{n}`" for n in fitting))
+            if fitting
+            else f"{fields} take sets of {plural(type)}"
+        )
 
     # --- values ---
     def expand(self, word: syntax.Word) -> tuple[syntax.Word, ...]:
@@ -96,7 +120,12 @@ class Scope:
         """The one value a word stands for; a list in its place is a finding."""
         values = self.expand(word)
         if len(values) != 1:
-            self.error("N033", f"`{word.text}` is a list of {len(values)} values, and this is one", word.span, "write one value")
+            self.error(
+                "N033",
+                f"`{word.text}` is a list of {len(values)} values, and this is one",
+                word.span,
+                "write one value",
+            )
         return values[0] if values else word
 
     def ranges(self, words: tuple[syntax.Word, ...], type: types.ValueType, sets: bool = False) -> ir.Ranges | None:
@@ -117,8 +146,12 @@ class Scope:
     def _inlined(self, word: syntax.Word, type: types.ValueType) -> ir.Ranges:
         found = self.set(word, type.set_type)
         if found and found.size is not None:
-            self.error("N035", f"`{word.text}` changes while netc runs; a fixed set cannot contain it", word.span,
-                       f"test both: `src in {word.text} or src in …`")  # fmt: skip
+            self.error(
+                "N035",
+                f"`{word.text}` changes while netc runs; a fixed set cannot contain it",
+                word.span,
+                f"test both: `src in {word.text} or src in …`",
+            )
             return ()
         return found.ranges if found else ()
 
@@ -127,13 +160,22 @@ class Scope:
         if word.text in self.unread:
             return
         if word.text in self.sets:
-            self.error("N035", f"`{word.text}` is a set: its members are tested with `in`", word.span, f"write `in {word.text}`")
+            self.error(
+                "N035",
+                f"`{word.text}` is a set: its members are tested with `in`",
+                word.span,
+                f"write `in {word.text}`",
+            )
             return
         names = {**self.consts, **(self.sets if type.set_type else {})}
         near = closest(word.text, names) if word.text[:1].isalpha() and ":" not in word.text else None
         if error.code == "N033" and near and "did you mean" not in error.help and "numbers:" not in error.help:
-            self.error("N020", f"`{word.text}` is not {type.what}, and there is no such name", word.span,
-                       f"did you mean `{'in ' if near in self.sets else ''}{near}`?")  # fmt: skip
+            self.error(
+                "N020",
+                f"`{word.text}` is not {type.what}, and there is no such name",
+                word.span,
+                f"did you mean `{'in ' if near in self.sets else ''}{near}`?",
+            )
             return
         self.findings.literal(error, word.span)
 

@@ -30,7 +30,9 @@ def read_text(path: Path, most: int) -> str:
         data = _read(path, most)
     except (OSError, ValueError) as error:
         words = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        raise LiteralError("N001", f"`{path}` cannot be read: {words}", "paths are relative to the file that names them") from None
+        raise LiteralError(
+            "N001", f"`{path}` cannot be read: {words}", "paths are relative to the file that names them"
+        ) from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -75,7 +77,9 @@ def read_members(name: str, text: str, kind: str, sources: Sources, findings: Fi
 def _member(word: str, kind: str) -> types.Range:
     if kind == "port":
         if types.type_of(word) == "address":
-            raise LiteralError("N012", f"`{word}` is not a port, and the lines above are ports", "a set has members of one type")
+            raise LiteralError(
+                "N012", f"`{word}` is not a port, and the lines above are ports", "a set has members of one type"
+            )
         return types.PORT.parse(word)
     return types.address(word)
 

@@ -41,10 +41,47 @@ _GROUPS = (
     (("NIC", "FILTER"), "a declaration (`nic`, `set`, `filter`, `steer`, `shape`, …)"),
 )
 _CONDITION_WORDS = frozenset(
-    "tcp udp sctp icmp icmp4 icmp6 ip4 ip6 src dst sport dport mac vlan proto dscp ttl length ethertype flags syn fragment "
-    "first-fragment later-fragment malformed arp nd mld l2 established new related invalid not (".split()
+    [
+        "tcp",
+        "udp",
+        "sctp",
+        "icmp",
+        "icmp4",
+        "icmp6",
+        "ip4",
+        "ip6",
+        "src",
+        "dst",
+        "sport",
+        "dport",
+        "mac",
+        "vlan",
+        "proto",
+        "dscp",
+        "ttl",
+        "length",
+        "ethertype",
+        "flags",
+        "syn",
+        "fragment",
+        "first-fragment",
+        "later-fragment",
+        "malformed",
+        "arp",
+        "nd",
+        "mld",
+        "l2",
+        "established",
+        "new",
+        "related",
+        "invalid",
+        "not",
+        "(",
+    ]
 )
-_DECLARATIONS = frozenset("nic set const include rules filter steer shape tune host protect expect test".split())
+_DECLARATIONS = frozenset(
+    ["nic", "set", "const", "include", "rules", "filter", "steer", "shape", "tune", "host", "protect", "expect", "test"]
+)
 
 
 def describe(
@@ -97,7 +134,9 @@ def _expected(fitting: list[str], row: Collection[str]) -> str:
     if NEWLINE in row:
         found.append("the end of the statement")
     shown = found[:9] + (["…"] if len(found) > 9 else [])
-    return " or ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown) or "the end of the file"
+    return (
+        " or ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown) or "the end of the file"
+    )
 
 
 def _bad_character(text: str) -> str:
@@ -119,7 +158,10 @@ def _character_help(text: str) -> str:
         "$": "names stand by themselves: `src in office`",
         "\\": "a line goes on behind `,` and `or`",
     }  # fmt: skip
-    return known.get(text, "was it pasted from somewhere? remove it" if not text.isprintable() else "remove it, or put it into quotes")
+    return known.get(
+        text,
+        "was it pasted from somewhere? remove it" if not text.isprintable() else "remove it, or put it into quotes",
+    )
 
 
 def _short(text: str) -> str:

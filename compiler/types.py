@@ -38,7 +38,9 @@ def address(text: str) -> Range:
     if text.count("-") == 1:
         low, high = (_one(part, text) for part in text.split("-"))
         if (low >= V4_BASE) != (high >= V4_BASE):
-            raise LiteralError("N033", f"`{text}` begins in one address family and ends in the other", "write two ranges")
+            raise LiteralError(
+                "N033", f"`{text}` begins in one address family and ends in the other", "write two ranges"
+            )
         return _ascending(low, high, text)
     base, slash, length = text.partition("/")
     low = _one(base, text)
@@ -123,7 +125,9 @@ def _number_help(text: str, what: str, most: int, names: Mapping[str, int] | Non
             return f"ports are numbers: {meant} is {wellknown.SERVICES[meant]}"
     if names and (near := closest(text, names)):
         return f"did you mean `{near}`?"
-    return f"write a number (0 to {most}), a range (8-15)" + (" or a name such as " + ", ".join(list(names)[:5]) if names else "")
+    return f"write a number (0 to {most}), a range (8-15)" + (
+        " or a name such as " + ", ".join(list(names)[:5]) if names else ""
+    )
 
 
 def _ascending(low: int, high: int, text: str) -> Range:
@@ -146,7 +150,9 @@ TYPES = {
     "dscp": ValueType("a DSCP", Field.DSCP, numbers("a DSCP", 63, wellknown.DSCPS)),
     "ttl": ValueType("a TTL", Field.TTL, numbers("a TTL", 255)),
     "length": ValueType("a length in bytes", Field.LENGTH, numbers("a length in bytes", 65535 + 40)),
-    "ethertype": ValueType("an EtherType", Field.ETHERTYPE, numbers("an EtherType", 65535, wellknown.ETHERTYPES), ordered=False),
+    "ethertype": ValueType(
+        "an EtherType", Field.ETHERTYPE, numbers("an EtherType", 65535, wellknown.ETHERTYPES), ordered=False
+    ),
     "mac src": ValueType("an Ethernet address", Field.ETH_SRC, mac, ordered=False),
     "mac dst": ValueType("an Ethernet address", Field.ETH_DST, mac, ordered=False),
 }

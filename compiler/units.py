@@ -21,9 +21,11 @@ COUNTS = {"": 1, "k": 10**3, "M": 10**6}
 _MAX = 1 << 62
 _NUMBER = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)([A-Za-z/%]*)")
 _FAMILIES = (
-    ("a bit rate", BIT_RATES, "1gbit, 20mbit, 512kbit"), ("a packet rate", PACKET_RATES, "100pps, 20kpps, 1Mpps"),
-    ("a time", DURATIONS, "50us, 5ms, 30s, 10m"), ("a size", SIZES, "64kib, 1500b"),
-)  # fmt: skip
+    ("a bit rate", BIT_RATES, "1gbit, 20mbit, 512kbit"),
+    ("a packet rate", PACKET_RATES, "100pps, 20kpps, 1Mpps"),
+    ("a time", DURATIONS, "50us, 5ms, 30s, 10m"),
+    ("a size", SIZES, "64kib, 1500b"),
+)
 _AMBIGUOUS = {
     "mbps": "mbit for megabits a second, `mb` is a size", "kbps": "kbit for kilobits a second", "gbps": "gbit for gigabits a second",
     "Mbps": "mbit for megabits a second", "Gbps": "gbit for gigabits a second", "bps": "bit for bits a second",
@@ -42,8 +44,11 @@ def bit_rate(text: str) -> int:
 def packet_rate(text: str) -> Fraction:
     """Packets a second, above 0."""
     if _unit(text) in BIT_RATES:
-        raise LiteralError("N006", "a limit in bits a second is not supported yet",
-                           "limit packets (`limit 20kpps`), or give the traffic a class with a `max` in `shape`")  # fmt: skip
+        raise LiteralError(
+            "N006",
+            "a limit in bits a second is not supported yet",
+            "limit packets (`limit 20kpps`), or give the traffic a class with a `max` in `shape`",
+        )
     return _parse(text, "a packet rate", PACKET_RATES, "100pps, 20kpps, 1Mpps")
 
 
@@ -99,7 +104,9 @@ def _wrong_unit(text: str, unit: str, what: str) -> str:
 def _right_unit(number: str, unit: str, units: Mapping[str, int], what: str, examples: str) -> str:
     if unit in _AMBIGUOUS:
         meant = _AMBIGUOUS[unit].split()[0]
-        return f"write {_AMBIGUOUS[unit]}" + (f": {number}{meant}" if meant in units else f"; {what} is written {examples}")
+        return f"write {_AMBIGUOUS[unit]}" + (
+            f": {number}{meant}" if meant in units else f"; {what} is written {examples}"
+        )
     for known in units:
         if known and known.lower() == unit.lower():
             return f"write {number}{known}"
