@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+
 from compiler import bundle as bundles
-from runtime import binding, lock, plan, recover, slots, state, transaction, verify
+from runtime import binding, counters, lock, plan, recover, slots, state, transaction, verify
 from runtime.context import Context
 from runtime.journal import Intent, Journal
 from runtime.plan import Plan
@@ -85,9 +87,9 @@ def apply(store: state.Store, context: Context, change: Change, report: Report) 
         if nothing_to_do(store, context, record, change):
             return Outcome(None, record, False, recovered=tuple(recovered))
         prepare_slots(store, change.data, installed_here(record))
-        planned, _ = plan_change(store, context, change)
+        planned, bound = plan_change(store, context, change)
         after = _record_after(store, record, change)
-        left = _transact(store, record, after, change, planned, report)
+        left = _transact(store, record, after, change, planned, bound, report)
         return Outcome(planned, after, True, tuple(left), tuple(recovered))
 
 
@@ -120,7 +122,7 @@ def _record_after(store: state.Store, record: state.Record, change: Change) -> s
 
 
 def _transact(
-    store: state.Store, record: state.Record, after: state.Record, change: Change, planned: Plan, report: Report
+    store: state.Store, record: state.Record, after: state.Record, change: Change, planned: Plan, bound: Context, report: Report
 ) -> list[Left]:
     journal = Journal(store.directory)
     current = installed_here(record)
@@ -135,8 +137,13 @@ def _transact(
             boot=state.boot_id(),
         )
     )
+
+    def commit() -> None:
+        ledger = counters.ledger_after(bound, record.retired if current else {}, planned.old, planned.new)
+        store.write_record(msgspec.structs.replace(after, retired=ledger))
+
     try:
-        left = transaction.run(planned.ordered(), journal, lambda: store.write_record(after), report)
+        left = transaction.run(planned.ordered(), journal, commit, report)
     except transaction.TransactionFailed as failure:
         if not failure.left:  # what is left stays in the journal: the next command tries again
             journal.close()

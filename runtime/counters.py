@@ -7,14 +7,15 @@ added it back). A stage balances when seen = rules + default + control + handed-
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
-from runtime import plan
+from runtime import plan, retired
 from runtime.context import Context
+from runtime.state import Store
 
-BALANCED_KINDS = ("rule", "default", "control", "handed-on", "carried")
+BALANCED_KINDS = ("rule", "default", "control", "handed-on", "carried", "retired")
 STAGES = ("xdp", "ingress", "conntrack", "egress", "steer", "tc")
 _BACKEND_OF = {"xdp": "xdp", "steer": "xdp", "tc": "xdp", "ingress": "nft", "conntrack": "nft", "egress": "nft"}
 
@@ -45,7 +46,56 @@ class Balance:
 
 
 def read(context: Context, bundle: Bundle) -> list[Reading]:
-    """Every counter of `bundle`, in its order. Raises StepError where a backend cannot be read."""
+    """Every counter of `bundle` in its order, then for each stage what rules counted that are gone. Raises StepError, StateError."""
+    return with_retired(read_kernel(context, bundle), Store(context.state).record().retired)
+
+
+def with_retired(readings: list[Reading], ledger: retired.Ledger) -> list[Reading]:
+    """The kernel's readings with what came before: of counters that left and came back, and of rules that are gone."""
+    void = {key for key, now in seen_of(readings).items() if retired.key(*key) in ledger and now < ledger[retired.key(*key)].seen}
+    entries = {key: ledger[retired.key(*key)] for key in seen_of(readings) if retired.key(*key) in ledger and key not in void}
+    here = {(reading.counter.stage, reading.counter.name) for reading in readings}
+    whole = [_continued(reading, entries) for reading in readings]
+    for (stage, chain), entry in entries.items():
+        gone = [total for name, total in entry.counters.items() if (stage, name) not in here]
+        if gone:
+            text = "counted by rules that are no longer in the policy"
+            counter = bundles.Counter(f"{chain}.retired", stage, "retired", 0, "", "", 0, text)
+            whole.append(Reading(counter, sum(packets for packets, _ in gone), sum(octets for _, octets in gone)))
+    return whole
+
+
+def _continued(reading: Reading, entries: dict[tuple[str, str], retired.Entry]) -> Reading:
+    """An nft counter is made anew when its rule comes back: what it counted before is added."""
+    stage, chain = reading.counter.stage, chain_of(reading.counter)
+    entry = entries.get((stage, chain))
+    if stage in retired.KEEPS_SLOTS or entry is None or reading.counter.name not in entry.counters:
+        return reading
+    packets, octets = entry.counters[reading.counter.name]
+    return replace(reading, packets=reading.packets + packets, bytes=reading.bytes + octets)
+
+
+def seen_of(readings: Iterable[Reading]) -> dict[tuple[str, str], int]:
+    """(stage, chain) → packets seen on entry."""
+    return {(r.counter.stage, chain_of(r.counter)): r.packets for r in readings if r.counter.kind == "seen"}
+
+
+def ledger_after(context: Context, ledger: retired.Ledger, old: Bundle | None, new: Bundle | None) -> retired.Ledger:
+    """The ledger for state.json, once `new` has taken `old`'s place and before what `old` left is cleaned up."""
+    if old is None or new is None:
+        return {}  # every counter begins at 0, or is gone
+    staying = {(counter.stage, counter.name) for counter in new.counters}
+    before = with_retired(read_kernel(context, old), ledger)
+    gone = {
+        (r.counter.stage, r.counter.name): (r.packets, r.bytes)
+        for r in before
+        if _is_balanced(r.counter) and r.counter.kind != "retired" and (r.counter.stage, r.counter.name) not in staying and r.packets
+    }
+    return retired.carry(ledger, gone, staying, seen_of(read_kernel(context, new)))
+
+
+def read_kernel(context: Context, bundle: Bundle) -> list[Reading]:
+    """What the kernel has for every counter of `bundle`. Raises StepError where a backend cannot be read."""
     values = {name: _backend_values(name, context, bundle) for name in {_BACKEND_OF.get(c.stage, "xdp") for c in bundle.counters}}
     classes = _backend_values("tc", context, bundle) if bundle.trees else {}
     return [_reading(counter, values[_BACKEND_OF.get(counter.stage, "xdp")], classes) for counter in bundle.counters]
@@ -59,9 +109,13 @@ def balances(readings: Iterable[Reading]) -> list[Balance]:
         key = (chain_of(reading.counter), reading.counter.stage)
         if reading.counter.kind == "seen":
             seen[key] = seen.get(key, 0) + reading.packets
-        elif reading.counter.kind in BALANCED_KINDS or (reading.counter.kind == "class" and reading.counter.stage == "tc"):
+        elif _is_balanced(reading.counter):
             counted[key] = counted.get(key, 0) + reading.packets
     return [Balance(chain, stage, value, counted.get((chain, stage), 0)) for (chain, stage), value in seen.items()]
+
+
+def _is_balanced(counter: bundles.Counter) -> bool:
+    return counter.kind in BALANCED_KINDS or (counter.kind == "class" and counter.stage == "tc")
 
 
 def unbalanced(first: Sequence[Reading], middle: Sequence[Reading], last: Sequence[Reading]) -> list[Balance]:
@@ -90,7 +144,7 @@ def value(readings: Iterable[Reading], name: str, what: str) -> int:
 
     what: packets, bytes or drops. Raises KeyError for an unknown counter, ValueError where it has no drops.
     """
-    found = sorted((r for r in readings if r.counter.name == name), key=lambda r: STAGES.index(r.counter.stage))
+    found = sorted((r for r in readings if r.counter.name == name and r.counter.kind != "retired"), key=lambda r: STAGES.index(r.counter.stage))
     if not found:
         raise KeyError(name)
     if found[0].counter.kind == "seen":

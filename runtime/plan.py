@@ -69,7 +69,7 @@ def build(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     refused: list[Skipped] = []
     for name in BACKENDS:
         for step in backend(name).steps(context, new, old, generation):
-            if name == "settings" and getattr(step, "skipped", ()):
+            if name == "settings" and bool(getattr(step, "skipped", None)):
                 refused += skipped_of([step])  # nothing to do: it is only told
             else:
                 found.append(Planned(name, step))

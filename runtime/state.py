@@ -21,6 +21,7 @@ import msgspec
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
+from runtime.retired import Entry
 
 HISTORY = 10  # installed bundles that are kept for `netc rollback`
 Slots = dict[str, dict[str, int]]
@@ -51,6 +52,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     generation: int = 0
     current: Installed | None = None
     history: tuple[Installed, ...] = ()
+    retired: dict[str, Entry] = {}  # runtime.retired.Ledger
 
 
 class Store:

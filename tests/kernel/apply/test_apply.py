@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -72,12 +72,24 @@ def test_status_and_verify_see_what_others_changed(host: Host) -> None:
 
 
 def test_a_refused_step_takes_everything_back(host: Host) -> None:
-    """Somebody else's root qdisc, Ctrl-style late: it appears between plan and flip only for the second bundle's shape."""
+    """Native XDP on veth needs a receive queue for each transmit queue of the peer: with one, the flip fails behind the tc program's."""
+    before = host.attached()
+    host.run("ethtool", "-L", "wan0", "rx", "1", "tx", "1")
+    refused = host.netc("apply", host.write(made(program(DNS, ESTABLISHED, shape=True))), status=1)
+    assert "No space left on device" in refused.stderr and "set channels" in refused.stderr and "steps were taken back" in refused.stderr
+    after = host.attached()
+    assert {key: after[key] for key in after if key != "pins"} == {key: before[key] for key in before if key != "pins"}
+    assert "nothing is installed" in host.netc("status", status=1).stderr
+    host.run("ethtool", "-L", "wan0", "rx", "4", "tx", "4")
+    assert host.json("apply", host.directory / "p.bundle")["generation"] == 1
+
+
+def test_a_foreign_qdisc_stays(host: Host) -> None:
     host.netc("apply", host.write(made(program(DNS)), "plain.bundle"))
     before = host.attached()
-    host.run("tc", "qdisc", "replace", "dev", "wan0", "root", "handle", "77:", "prio")
+    host.run("tc", "qdisc", "replace", "dev", "wan0", "root", "handle", "77:", "tbf", "rate", "1gbit", "burst", "1mb", "latency", "1s")
     refused = host.netc("apply", host.write(made(program(DNS, shape=True)), "shaped.bundle"), status=1)
-    assert "error:" in refused.stderr and "prio" in refused.stderr and "help:" in refused.stderr
+    assert "error:" in refused.stderr and "tbf" in refused.stderr and "help:" in refused.stderr
     host.run("tc", "qdisc", "del", "dev", "wan0", "root")
     assert host.attached() == before
     assert host.json("status")["policy"] == "p.netc"
@@ -140,11 +152,9 @@ def test_counters_for_people_and_for_prometheus(host: Host) -> None:
 
 def test_applying_imports_neither_lark_nor_bcc(host: Host) -> None:
     bundle = host.write(made(program(DNS, SSH, ESTABLISHED, shape=True)))
-    script = f"import sys; from runtime.cli import main; s = main(sys.argv[1:]); print('@', s, *sorted(sys.modules))"
+    script = "import sys; from runtime.cli import main; s = main(sys.argv[1:]); print('@', s, *sorted(sys.modules))"
     command = host.command("apply", bundle)
     at = command.index("-m")
-    import subprocess
-
     done = subprocess.run([*command[:at], "-c", script, *command[at + 2 :]], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     status, *loaded = done.stdout.rpartition("@")[2].split()
     assert status == "0" and "runtime.steps.xdp" in loaded
@@ -157,4 +167,3 @@ def test_nothing_is_installed(host: Host) -> None:
         assert "netc apply POLICY" in host.netc(command, status=1).stderr
     assert "nothing to roll back to" in host.netc("rollback", status=1).stderr
     assert not host.json("remove")["changed"]
-    _ = replace

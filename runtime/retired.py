@@ -1,0 +1,55 @@
+"""What rules counted that are no longer in the policy. Without it no stage would balance after an apply that removed a rule: its packets were
+seen, and `seen` survives.
+
+The ledger is part of state.json, so that it changes in the same instant as what is installed. A stage's entry says how much the stage had
+seen when it was written: a stage that has seen less now has begun anew (a reboot, a table that someone deleted), and its entry is void.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One stage of one chain. counters: name → (packets, bytes) of those that left, totals since they first existed."""
+
+    seen: int
+    counters: dict[str, tuple[int, int]]
+
+
+Ledger = dict[str, Entry]  # by `key`
+Totals = Mapping[tuple[str, str], tuple[int, int]]  # (stage, counter name) → packets, bytes
+KEEPS_SLOTS = ("xdp", "tc", "steer")  # stages whose counters keep their value while no rule uses them
+
+
+def key(stage: str, chain: str) -> str:
+    return f"{stage} {chain}"
+
+
+def carry(ledger: Ledger, gone: Totals, staying: Iterable[tuple[str, str]], seen: Mapping[tuple[str, str], int]) -> Ledger:
+    """The ledger after an apply.
+
+    gone: what the old bundle counted in counters that the new one lacks. staying: (stage, name) of all counters of the new bundle.
+    seen: (stage, chain) → packets seen by now, for the stages of the new bundle.
+    """
+    kept: Ledger = {}
+    here = set(staying)
+    for stage, chain in {*seen, *((stage, name.rpartition(".")[0]) for stage, name in gone), *(_place(text) for text in ledger)}:
+        if (stage, chain) not in seen and stage not in KEEPS_SLOTS:
+            continue  # such a stage begins anew when it comes back
+        before = ledger.get(key(stage, chain), Entry(0, {}))
+        now = seen.get((stage, chain), before.seen)
+        counters = dict(before.counters) if now >= before.seen else {}
+        counters |= {name: total for (at, name), total in gone.items() if at == stage and name.rpartition(".")[0] == chain}
+        if stage in KEEPS_SLOTS:
+            counters = {name: total for name, total in counters.items() if (stage, name) not in here}
+        if counters:
+            kept[key(stage, chain)] = Entry(now, counters)
+    return kept
+
+
+def _place(text: str) -> tuple[str, str]:
+    stage, _, chain = text.partition(" ")
+    return stage, chain
