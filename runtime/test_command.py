@@ -56,7 +56,7 @@ def _interpreter(options: argparse.Namespace) -> tuple[Any, list[Result]]:
     found = json.loads(answer.output)
     results = [
         testrun.Result(r["test"], r["step"], "interpreter", r["held"], r["expected"], r["got"], r["text"], r["file"], r["line"])
-        for r in found["results"]
+        for r in found["interp"]
         if r["expected"]  # not `wait`, which only moves the clock
     ]
     return found["plan"], results

@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from types import TracebackType
+from typing import Self
 
 from runtime.backends import bpf, link, netdev, netlink
 from runtime.backends.netlink import NETLINK_ROUTE, attributes
@@ -61,9 +63,8 @@ def send(device: str, frame: bytes, count: int = 1, rate: float = 0) -> Sent:
         return send_each(device, (frame for _ in range(count)), rate)
     _check(frame, link.get(device).mtu)
     began = time.monotonic()
-    meter = Meter(device)
     left, burst = count, min(_BURST, max(1, round(rate / 10))) if rate else _BURST
-    with bpf.Fd(bpf.load_program("xdp", sender_program(frame, meter.ifindex), {}, "netc_lab_send")) as program:
+    with Meter(device) as meter, _loaded(frame, meter.ifindex) as program:
         context = struct.pack("=6I", 0, len(frame), 0, meter.ifindex, 0, 0)  # struct xdp_md
         while left:
             frames = min(left, burst)
@@ -76,9 +77,9 @@ def send(device: str, frame: bytes, count: int = 1, rate: float = 0) -> Sent:
 def send_each(device: str, frames: Iterable[bytes], rate: float = 0) -> Sent:
     """Send different frames in order through a packet socket. Raises TrafficError, OSError."""
     began = time.monotonic()
-    mtu, meter, sent = link.get(device).mtu, Meter(device), 0
+    mtu, sent = link.get(device).mtu, 0
     batch = min(_BATCH, max(1, round(rate / 1000))) if rate else _BATCH
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as packets:
+    with Meter(device) as meter, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as packets:
         packets.bind((device, 0))
         todo = iter(frames)
         while part := list(islice(todo, batch)):
@@ -90,6 +91,10 @@ def send_each(device: str, frames: Iterable[bytes], rate: float = 0) -> Sent:
                 raise TrafficError(f"of {sent} frames from {device}, {refused} were dropped on the way: the other end is too slow")
             _pace(began, sent, rate)
     return Sent(sent, time.monotonic() - began, "packet socket")
+
+
+def _loaded(frame: bytes, ifindex: int) -> bpf.Fd:
+    return bpf.Fd(bpf.load_program("xdp", sender_program(frame, ifindex), {}, "netc_lab_send"))
 
 
 def sender_program(frame: bytes, ifindex: int) -> bytes:
@@ -107,12 +112,19 @@ def sender_program(frame: bytes, ifindex: int) -> bytes:
 
 
 class Meter:
-    """Follows the frames that leave `device` of this namespace until its other end has taken them."""
+    """Follows the frames that leave `device` of this namespace until its other end has taken them. A context manager."""
 
     def __init__(self, device: str) -> None:
         self.device = device
         self.ifindex = socket.if_nametoindex(device)
+        self._kernel = netlink.Socket(NETLINK_ROUTE)
         self._taken, self._refused = self._read()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._kernel.__exit__(kind, value, trace)
 
     def settle(self, frames: int) -> int:
         """Wait until each of `frames` more was taken or refused by a full ring; how many were refused. Raises TrafficError."""
@@ -129,8 +141,7 @@ class Meter:
 
     def _read(self) -> tuple[int, int]:
         payload = struct.pack("=BBHiII", 0, 0, 0, self.ifindex, 0, 0)
-        with netlink.Socket(NETLINK_ROUTE) as kernel:
-            answer = kernel.request(_RTM_GETLINK, payload)[0]
+        answer = self._kernel.request(_RTM_GETLINK, payload)[0]
         stats = struct.unpack_from("=8Q", attributes(answer[16:])[_IFLA_STATS64])  # struct rtnl_link_stats64
         return stats[1], stats[7]  # tx_packets: what the other end took off its ring; tx_dropped: what did not fit
 

@@ -22,7 +22,9 @@ _ROUTER = {
     "ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0",
     "ipv4/conf/all/send_redirects": "0", "ipv4/conf/default/send_redirects": "0",
 }  # fmt: skip
-# As on a wire: the tag and the checksum are in the frame, no segment is larger than the MTU. GRO lets XDP redirect to the other end.
+# As on a wire: the tag and the checksum are in the frame, no segment is larger than the MTU. GRO, at both ends: as a NIC has it, and
+# because veth takes redirected frames only where the other end has GRO or XDP.
+_DUT_FEATURES = {"rx-gro": True}
 _PEER_FEATURES = {
     "tx-vlan-hw-insert": False, "tx-vlan-stag-hw-insert": False, "tx-checksum-ip-generic": False,
     "tx-tcp-segmentation": False, "tx-tcp6-segmentation": False, "tx-generic-segmentation": False, "rx-gro": True,
@@ -83,11 +85,12 @@ def routes(names: Names) -> None:
 
 
 def _offloads(names: Names, side: Side) -> None:
-    with netns.enter(names.netns(side.name)):
-        ethtool.set_features(side.peer, _PEER_FEATURES)
-        have = ethtool.features(side.peer)
-    if wrong := [name for name, on in _PEER_FEATURES.items() if name not in have or have[name].active != on]:
-        raise LabError(f"{side.peer}: this kernel's veth does not do as asked: {', '.join(wrong)}")
+    for role, device, wanted in ((side.name, side.peer, _PEER_FEATURES), (DUT, side.device, _DUT_FEATURES)):
+        with netns.enter(names.netns(role)):
+            ethtool.set_features(device, wanted)
+            have = ethtool.features(device)
+        if wrong := [name for name, on in wanted.items() if name not in have or have[name].active != on]:
+            raise LabError(f"{device}: this kernel's veth does not do as asked: {', '.join(wrong)}")
 
 
 def _configure(device: str, addresses: tuple[str, ...], neighbours: dict[str, str]) -> None:
