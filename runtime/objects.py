@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from compiler.bundle import COUNTER_SLOTS, CPU_MAX, SCRATCH_SIZE, Bundle, Code, Map
+from compiler.bundle import CONFIG_WORDS, COUNTER_SLOTS, CPU_MAX, SCRATCH_SIZE, Bundle, Code, Map
 from runtime import slots as slot_tables
 from runtime.backends import bpf
 from runtime.steps import StepError
@@ -45,8 +45,43 @@ class Objects:
         self.close()
 
 
+_SIZES = {  # role: kind, key and value size that the runtime reads and writes by
+    "counters": ("array", 4, CPU_MAX * _COUNTERS_OF_CPU), "scratch": ("array", 4, CPU_MAX * SCRATCH_SIZE), "clock": ("array", 4, 8),
+    "buckets": ("array", 4, COUNTER_SLOTS * 8), "config": ("array", 4, 4 * len(CONFIG_WORDS)), "devices": ("devmap", 4, 4),
+    "cpus": ("cpumap", 4, 4), "set": ("hash", 20, 8),
+}  # fmt: skip
+
+
+def validate(bundle: Bundle) -> None:
+    """What only a bundle that no netc compiled can get wrong: unknown kinds, sizes that do not fit a role, code that is no code.
+
+    Raises StepError before anything is made.
+    """
+    mend = "compile the policy again with this netc"
+    for what, names in (("map", [m.name for m in bundle.maps]), ("map number", [m.id for m in bundle.maps]), ("program", _names(bundle))):
+        if len(set(names)) != len(names):
+            raise StepError(f"{what}s of the bundle", "the same one stands there twice", mend)
+    for item in bundle.maps:
+        keyed = item.role == "buckets" and item.kind == "hash"
+        wanted = ("hash", 20, 8) if keyed else _SIZES.get(item.role, (item.kind, item.key_size, item.value_size))
+        if item.kind not in bpf.MAP_TYPES or (item.kind, item.key_size, item.value_size) != wanted or item.inner:
+            raise StepError(f"map {item.name}", f"a {item.kind} of {item.key_size}+{item.value_size} bytes as {item.role or 'table'}", mend)
+    for code in bundle.programs:
+        if not code.code or len(code.code) % 8 or not set(code.maps) <= {item.id for item in bundle.maps}:
+            raise StepError(f"program {code.name}", "it is cut, or refers to maps that are not in the bundle", mend)
+        for item in bundle.maps:
+            room = item.id in code.maps and item.role == "slots" and len(slot_tables.counters_of(bundle, code.name))
+            if room and (item.kind, item.key_size) != ("array", 4) or room and item.value_size != 4 * room:
+                raise StepError(f"map {item.name}", f"{item.value_size} bytes for the slots of {room} counters", mend)
+
+
+def _names(bundle: Bundle) -> list[str]:
+    return [code.name for code in bundle.programs]
+
+
 def load_fresh(bundle: Bundle, wanted: Callable[[Code], bool] = lambda code: True) -> Objects:
     """Programs of a bundle with new maps, for test runs: slots assigned as on an empty host. Raises BpfError, StepError."""
+    validate(bundle)
     codes = [code for code in bundle.programs if wanted(code)]
     needed = {number for code in codes for number in code.maps}
     assigned = slot_tables.assign([bundle], {})

@@ -25,6 +25,7 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     wanted, had = _programs(new), _programs(old)
     made: list[Step] = []
     if new is not None and wanted:
+        objects.validate(new)
         _refuse_foreign(context, wanted)
         made.append(LoadStep(context, new, generation))
     made += [AttachStep(context, code, generation, _mode(new, code), key in had) for key, code in _ordered(wanted)]

@@ -1,0 +1,67 @@
+"""Limits and sets that two CPUs use at once: exact where exactness is promised, never open, never over their size."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from compiler import ir
+from runtime.backends import bpf
+from tests.kernel.xdp import rig, small
+
+F, SECOND = ir.Field, small.SECOND
+pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+
+
+def on_two_cpus(work: Callable[[int], None]) -> None:
+    """Run work(0) and work(1) on a CPU each, started together."""
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    ready = threading.Barrier(2)
+    failed: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            os.sched_setaffinity(0, {cpus[number]})  # of this thread
+            ready.wait()
+            work(number)
+        except BaseException as error:  # noqa: BLE001 (whatever it is, the test has to say so)
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, failed
+
+
+def test_a_bucket_gives_each_token_once() -> None:
+    rule = ir.Rule("dns", "pass", small.port(53), ir.Limit("wan.in.dns", 64 * SECOND, 5000))
+    kernel = rig.Rig(rig.bundle_of(rig.placed_of(small.program(rule))))
+    try:
+        kernel.judge(small.udp(dport=54), SECOND)  # sets the clock, which stands still from here on
+        on_two_cpus(lambda _: [bpf.test_run(kernel.program, small.udp(), repeat=100) for _ in range(200)] and None)
+        counted = kernel.counters()
+        assert counted["wan.in.dns"][0] == 5000
+        assert counted["wan.in.default"][0] == 40_000 - 5000 + 1
+    finally:
+        kernel.close()
+
+
+def test_a_set_never_outgrows_its_size() -> None:
+    banned = ir.Set("banned", "address", (), 50, SECOND, (), "evict")
+    add = ir.Rule("scan", "drop", ir.Is("tcp"), None, (ir.Add("banned", F.SRC, None),))
+    kernel = rig.Rig(rig.bundle_of(rig.placed_of(small.program(add, sets=(banned,)))))
+    try:
+        kernel.judge(small.udp(), SECOND)
+        frames = [small.tcp(f"198.51.{i // 250}.{i % 250 + 1}") for i in range(1000)]
+        on_two_cpus(lambda number: [bpf.test_run(kernel.program, frame) for frame in frames[:: 1 - 2 * number]] and None)
+        table = next(m for m in kernel.bundle.maps if m.role == "set")
+        members = list(bpf.map_items(kernel.objects.maps[table.id], table.key_size, table.value_size))
+        assert 40 <= len(members) <= 50  # a slot lost to the other CPU stays empty until the hand comes by
+        assert kernel.counters()["wan.in.scan"][0] == 2000
+    finally:
+        kernel.close()
