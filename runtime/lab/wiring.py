@@ -46,7 +46,9 @@ def namespace(name: str) -> None:
 
 
 def cable(names: Names, side: Side, queues: int) -> None:
-    """A veth pair with `queues` receive and transmit queues at both ends: native XDP needs as many as the other end sends by.
+    """A veth pair with `queues` receive and transmit queues at both ends; the peer sends by one of them.
+
+    Native XDP needs at least as many receive queues as the other end sends by: so a policy may set any number of channels.
 
     The ends' indexes differ: the kernel takes a device whose link has its own index for a lone one, and then announces its carrier up
     to a second late (linkwatch_urgent_event in net/core/link_watch.c).
@@ -59,6 +61,8 @@ def cable(names: Names, side: Side, queues: int) -> None:
         with netns.enter(names.netns(DUT)), IPRoute() as kernel:
             peer = {"ifname": side.peer, "address": side.peer_mac, "net_ns_fd": peer_netns, **counts}
             kernel.link("add", index=side.ifindex, ifname=side.device, kind="veth", address=side.mac, peer=peer, **counts)
+        with netns.enter(names.netns(side.name)):
+            ethtool.put(side.peer, "channels", {"rx": queues, "tx": 1})
     finally:
         os.close(peer_netns)
 
