@@ -110,7 +110,7 @@ class _Classes:
             notes = tuple((c.span, f"{show_rate(guaranteed(c))}") for c in classes if guaranteed(c))
             self.scope.error(
                 "N062",
-                f"the classes are promised {show_rate(wanted)}, and there are {show_rate(room)}",
+                f"the classes are promised {show_rate(wanted)}, and have {show_rate(room)}",
                 place,
                 f"take {show_rate(wanted - room)} off the `min` of one or more",
                 notes,
@@ -221,7 +221,10 @@ class _Classes:
             )
         if most is not None and room is not None and most > room:
             self.scope.error(
-                "N063", f"class `{name}` may have more than there is", items["max"].span, f"there are {show_rate(room)}"
+                "N063",
+                f"class `{name}` may have more than there is",
+                items["max"].span,
+                f"what is there for it: {show_rate(room)}",
             )
 
     def _queues(

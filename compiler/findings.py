@@ -38,6 +38,12 @@ class Findings:
     def literal(self, error: LiteralError, span: Span) -> None:
         self.add(error.code, error.message, span, error.help)
 
+    def keep_first(self, file: str, count: int) -> None:
+        """Forgets all findings of a file but the first ones: the others are noise."""
+        mine = [key for key in self._found if key[1].file == file]
+        for key in mine[count:]:
+            del self._found[key]
+
     def in_order(self) -> list[Diagnostic]:
         """All findings in source order."""
         last = len(self.files)

@@ -18,6 +18,7 @@ from compiler.source import Sources, Span
 from compiler.tokens import BAD, END, MAX_BRACES, MAX_PARENTHESES, NEWLINE, SIGN, STRING, WORD, Token, tokens
 
 MAX_SYNTAX_ERRORS = 20  # in one file: what follows is likely no policy at all
+KEPT_OF_NOISE = 3  # of them that are shown
 TOP_LEVEL = frozenset(
     ("nic", "set", "const", "include", "rules", "filter", "steer", "shape", "tune", "host", "protect", "expect", "test")
 )
@@ -93,6 +94,7 @@ class _Run:
         self.again: Token | None = None  # read before, to be fed next
         self.open: list[Token] = []
         self.statement: list[Token] = []
+        self.lost: list[str] = []  # words of the broken statement
         self.parentheses = self.negations = self.errors = 0
 
     def parse(self) -> Any:
@@ -178,6 +180,7 @@ class _Run:
         """Reports the token and goes on behind its statement; False when there is no use in going on."""
         self.errors += 1
         if self.errors > MAX_SYNTAX_ERRORS:
+            self.findings.keep_first(self.name, KEPT_OF_NOISE)
             self.findings.add(
                 "N007",
                 f"more than {MAX_SYNTAX_ERRORS} syntax errors: the rest is not read",
@@ -192,7 +195,7 @@ class _Run:
             return True
         self._report(token)
         if self.start == "start":
-            self._skip(token, self._cut_back(token))
+            self._skip(token, self._cut_back())
         return self.start == "start"
 
     def _close(self, token: Token) -> None:
@@ -202,12 +205,14 @@ class _Run:
                 terminal = NEWLINE if kind == NEWLINE else self.machine.keywords[text]
                 self._shift(terminal, token._replace(kind=kind, text=text))
 
-    def _cut_back(self, token: Token) -> list[Token]:
-        """Takes the broken statement off the parser's stack. Returns the `{` that it had opened."""
+    def _cut_back(self) -> list[Token]:
+        """Takes the broken statement off the parser's stack. Returns the `{` that it had opened; its words go to `lost`."""
         closed = []
+        self.lost = []
         while not self._fits("ERROR"):
             self.state.state_stack.pop()
             value = self.state.value_stack.pop()
+            self.lost += _words_of(value)
             if getattr(value, "type", "") == self.machine.keywords["{"]:
                 closed.append(self.open.pop())
         self.parentheses = self.negations = 0
@@ -215,7 +220,7 @@ class _Run:
 
     def _skip(self, token: Token, opened: list[Token]) -> None:
         """Reads to the end of the broken statement, over blocks that it opens, and leaves ERROR in its place."""
-        first, words = self.statement[0], [t.text for t in self.statement]
+        first, words = self.statement[0], [*self.lost, *(t.text for t in self.statement)]
         depth = len(opened)
         one_line = opened[-1].line if opened else 0  # a brace of this line that nobody closed in it
         if not self.open and token.text == "}":
@@ -255,3 +260,12 @@ class _Run:
 
 def _starts_declaration(token: Token) -> bool:
     return token.first and token.column == 1 and token.text in TOP_LEVEL
+
+
+def _words_of(value: Any) -> list[str]:
+    """The words in a piece of the parser's stack."""
+    if isinstance(value, syntax.Word):
+        return [value.text]
+    if isinstance(value, (tuple, list)):
+        return [word for item in value for word in _words_of(item)]
+    return [str(value)] if getattr(value, "type", "") == WORD else []

@@ -77,7 +77,7 @@ def declare(statements: list[syntax.Statement], sources: Sources, findings: Find
     for statement in statements:
         if isinstance(statement, syntax.Set):
             _never(scope, statement)
-    if not scope.nics and not scope.unread:
+    if not scope.nics and not findings.errors:
         place = statements[0].span if statements else Span(next(iter(findings.files), "<policy>"), 1, 1, 1, 2)
         scope.error("N020", "this policy has no nic", place, "declare one: nic wan { device eth0 }")
     return scope

@@ -71,7 +71,7 @@ def read_members(name: str, text: str, kind: str, sources: Sources, findings: Fi
                 _report(findings, error, name, number, line, word)
     if bad > MAX_BAD_LINES:
         findings.add("N012", f"{bad - MAX_BAD_LINES} more lines of this file are wrong", Span(name, 1, 1, 1, 2))
-    return kind, normalize(found)
+    return kind or "address", normalize(found)
 
 
 def _member(word: str, kind: str) -> types.Range:

@@ -9,7 +9,7 @@ from compiler.tokens import BAD, END, NEWLINE, STRING, WORD, Token
 
 NOT_YET = {
     "reject": ("`reject`", "write `drop`: the sender learns nothing instead of being told"),
-    "trial": ("`trial`", "write `pass … as NAME` and read its counter, or try the policy in the lab: `netc lab up`"),
+    "trial": ("`trial`", "try the policy in the lab first: `netc lab up`, `netc replay`"),
     "police": ("`police`", "write `shape NIC in rate …`: it queues instead of dropping"),
     "spoofed": ("`spoofed` (reverse path)", "write the prefixes that belong behind the nic: `drop not src in inside`"),
     "until": ("`until`", "put the addresses into a dynamic set: `set guests : address timeout 12h`, entries end by themselves"),
@@ -94,31 +94,42 @@ def describe(
         name, instead = NOT_YET[token.text]
         return "N006", f"{name} is not supported yet", instead
     fitting = sorted(text for text, terminal in keywords.items() if terminal in row)
-    expected = _expected(fitting, row)
+    expected = _expected(fitting, row, token.first)
     if token.kind in (NEWLINE, END):
         return "N003", "the statement ends too early", f"expected {expected}"
     return "N003", f"`{_short(token.text)}` does not fit here", _help(token, fitting, expected, statement)
 
 
 def _help(token: Token, fitting: list[str], expected: str, statement: list[Token]) -> str:
+    before = statement[-2].text if len(statement) > 1 else ""
+    if token.kind == WORD and (habit := _HABITS.get(token.text)):
+        return habit
     if token.kind == WORD and (meant := closest(token.text, fitting)):
         return f"did you mean `{meant}`?"
     if token.first and token.text in _DECLARATIONS:
         return f"`{token.text}` is a declaration of its own: close the block before it with `}}`"
-    if set(fitting) <= {",", "}"} and "," in fitting:
-        return "members are separated by commas: { 80, 443 }"
-    if token.kind == WORD and (habit := _HABITS.get(token.text)):
-        return habit
     if token.text == "}" and token.first:
         return "there is no open block that it could close"
-    if len(statement) > 1 and statement[-2].text == "{" and token.text == ",":
-        return "leave the comma out"
+    if "," in fitting and set(fitting) <= {",", "}"}:
+        return "members are separated by commas: { 80, 443 }"
+    if token.text == "or" and any(t.text in ("limit", "over") for t in statement):
+        return (
+            "a limit holds for the whole rule and comes last: write it behind the last alternative, or make two rules"
+        )
     if token.text == "=" and statement[0].text not in ("set", "const", "sysctl"):
-        return "conditions have no sign: `dport 53`; comparisons are <, <=, >, >="
+        return _sign_help(before)
+    if token.kind == STRING and expected.startswith("a name"):
+        return "names and values stand without quotes"
     return f"expected {expected}"
 
 
-def _expected(fitting: list[str], row: Collection[str]) -> str:
+def _sign_help(before: str) -> str:
+    if before.endswith("!"):
+        return "write `not` before the condition: `not ttl 64`"
+    return "conditions have no sign: `dport 53`; comparisons are <, <=, >, >="
+
+
+def _expected(fitting: list[str], row: Collection[str], first: bool) -> str:
     """What may stand here, in words; groups first, single words after."""
     found, words = [], set(fitting)
     for terminals, name in _GROUPS:
@@ -128,10 +139,10 @@ def _expected(fitting: list[str], row: Collection[str]) -> str:
         words -= _CONDITION_WORDS | _DECLARATIONS | {"pass", "drop"}
     found += [f"`{word}`" for word in sorted(words, key=lambda w: (not w[0].isalpha(), w))]
     if "WORD" in row:
-        found.insert(0, "a name or a value")
+        found[:0] = ["a name", "a value"]
     if STRING in row:
         found.insert(0, 'a text in quotes ("…")')
-    if NEWLINE in row:
+    if NEWLINE in row and not first:
         found.append("the end of the statement")
     shown = found[:9] + (["…"] if len(found) > 9 else [])
     return (

@@ -58,7 +58,7 @@ def tokens(text: str) -> Iterator[Token]:
             line, line_start = line + 1, position
         if kind == "skip" or (kind == "end" and _continues(previous, found)):
             continue
-        if found == "}" and kind == "sign" and previous.kind != NEWLINE:
+        if found == "}" and kind == "sign" and (previous.kind != NEWLINE or previous.text == "{"):
             yield Token(NEWLINE, "}", token.line, token.column, False)
         yield token
         previous = token._replace(kind=NEWLINE) if _opens(token) else token

@@ -29,7 +29,6 @@ _FAMILIES = (
 _AMBIGUOUS = {
     "mbps": "mbit for megabits a second, `mb` is a size", "kbps": "kbit for kilobits a second", "gbps": "gbit for gigabits a second",
     "Mbps": "mbit for megabits a second", "Gbps": "gbit for gigabits a second", "bps": "bit for bits a second",
-    "mpps": "Mpps for million packets a second (`m` is minutes)", "M": "a unit: `M` is million, `m` is minutes",
 }  # fmt: skip
 
 
@@ -94,7 +93,7 @@ def _wrong_unit(text: str, unit: str, what: str) -> str:
     if not unit:
         return f"`{text}` has no unit, and this is {what}"
     if unit in _AMBIGUOUS:
-        return f"`{unit}` is ambiguous"
+        return f"`{unit}` is ambiguous: bits or bytes a second"
     for name, units, _ in _FAMILIES:
         if unit in units and name != what:
             return f"`{text}` is {name}, and this has to be {what}"
