@@ -60,7 +60,7 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
         settings=ethtool.lower(placed),
         placements=placed.reasons,
         expects=tuple(map(_expect, optimised.expects)),
-        sets=made.sets,
+        sets=tuple({item.map: item for item in (*made.sets, *shaped.sets)}.values()),
     )
     return Compilation(optimised, placed, whole, {**made.sources, **shaped.sources}, [*warnings, *found])
 
