@@ -20,8 +20,8 @@ _FILE = "tc-drops.json"
 
 def of_tree(tc: Tc, ifindex: int, tree: Tree, bases: Iterable[int]) -> dict[str, Stats]:
     """The statistics of every class of the tree by counter name, summed over these generations. Classes with classes inside are their sum."""
-    classes = tc.classes(ifindex)
     queues = {qdisc.parent: qdisc for qdisc in leaves_of(tc.qdiscs(ifindex))}
+    classes = tc.classes(ifindex)  # after the queues: what no longer waits has been counted as sent
     found: dict[str, Stats] = {}
     for base in bases:
         for counter, stats in _one_generation(tree, base, classes, queues).items():

@@ -14,7 +14,22 @@ from runtime.backends import bpf
 from runtime.lab import netns
 from runtime.state import Store
 from runtime.steps import xdp as xdp_steps
-from tests.kernel.tc.shaped import FAR, FAR_IP, MBIT, NEAR, NEAR_IP, Pair, compiled, frame, out_frame, packet_socket, port, rest, shape, udp_socket
+from tests.kernel.tc.shaped import (
+    FAR,
+    FAR_IP,
+    MBIT,
+    NEAR,
+    NEAR_IP,
+    Pair,
+    compiled,
+    frame,
+    out_frame,
+    packet_socket,
+    port,
+    rest,
+    shape,
+    udp_socket,
+)
 from tests.kernel.tc.test_ingress import carried_chain
 from tests.kernel.tc.test_swap import shown
 

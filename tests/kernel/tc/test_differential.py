@@ -11,7 +11,7 @@ import pytest
 from compiler import bundle, ir
 from compiler.interp import Interpreter
 from runtime import objects
-from runtime.backends import bpf
+from runtime.backends import bpf, tc
 from tests.differential.packets import boundary_packets
 from tests.differential.policies import expression, random_program
 from tests.kernel.tc.shaped import MBIT, compiled
@@ -69,7 +69,7 @@ def judged(new: bundle.Bundle, frames: list[bytes]) -> list[str]:
                 bpf.map_update(maps[item.id], bytes(4), struct.pack("=2I", 0, BASE))
         program = objects.load(new.programs[0], maps)
         made.programs["classifier"] = program
-        names = {0x10000 | BASE + int(item.classid[2:], 16): item.counter for item in new.trees[0].classes}
+        names = {0x10000 | BASE + tc.handle(item.classid) % 0x10000: item.counter for item in new.trees[0].classes}
         return [names[priority(program, frame)] for frame in frames]
     finally:
         made.close()

@@ -8,7 +8,20 @@ from compiler import bundle, ir, placed
 from runtime.backends.tc import Tc
 from runtime.lab import netns
 from runtime.steps import tc as steps
-from tests.kernel.tc.shaped import FAR, MBIT, NEAR_IP, Attached, Pair, compiled, frame, packet_socket, port, rest, shape, udp_socket
+from tests.kernel.tc.shaped import (
+    FAR,
+    MBIT,
+    NEAR_IP,
+    Attached,
+    Pair,
+    compiled,
+    frame,
+    packet_socket,
+    port,
+    rest,
+    shape,
+    udp_socket,
+)
 from tests.kernel.tc.test_classes import install
 
 SO_RCVMARK = 75
