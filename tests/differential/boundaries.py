@@ -71,7 +71,7 @@ def leaves(expr: ir.Expr) -> Iterator[ir.Expr]:
             yield expr
 
 
-def tester(program: ir.Program) -> Callable[[bytes], bool]:
+def boundary_test(program: ir.Program) -> Callable[[bytes], bool]:
     """Says of a frame whether some field that the policy tests has a boundary's value, as the reference parser reads it.
 
     A policy that tests no values has its kinds as boundaries.
@@ -91,4 +91,4 @@ def tester(program: ir.Program) -> Callable[[bytes], bool]:
 
 def share(program: ir.Program, frames: list[bytes]) -> float:
     """The share of frames that stand on a boundary of the policy."""
-    return sum(map(tester(program), frames)) / len(frames)
+    return sum(map(boundary_test(program), frames)) / len(frames)

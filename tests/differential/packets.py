@@ -12,7 +12,7 @@ from random import Random
 from compiler import ir
 from compiler.ir import V4_BASE
 from compiler.ir import Field as F
-from tests.differential.boundaries import Boundaries, of_expression, of_program, tester
+from tests.differential.boundaries import Boundaries, boundary_test, of_expression, of_program
 from tests.differential.policies import PORTS, V4_NETS, V6_NETS
 
 BOUNDARY_SHARE = 0.94  # of the frames before truncation; the promise is 0.8
@@ -29,7 +29,7 @@ def boundary_packets(program: ir.Program, rng: Random, n: int) -> list[bytes]:
     rules = [of_expression(rule.when, sets) for chain in program.chains for rule in chain.rules]
     fruitful = [rule for rule in rules if any(rule.values.values())] or rules
     whole = of_program(program)
-    on_boundary = tester(program)
+    on_boundary = boundary_test(program)
     frames: list[bytes] = []
     cut = 14
     for index in range(n):
