@@ -45,8 +45,11 @@ def add_parser(subparsers: Any) -> None:
 def run_plan(options: argparse.Namespace) -> int:
     from runtime import apply
 
+    from runtime.commands.status import warn_unfinished
+
     data = bundle_bytes(options)
     with targets.opened(options) as target:
+        warn_unfinished(target)
         change = wanted_change("plan", data, options, target)
         if apply.nothing_to_do(target.store, target.context, target.store.record(), change):
             return _show_plan(None, data, options.json)

@@ -45,12 +45,26 @@ def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
     """What is installed, with the context of its devices. Raises ApplyError when nothing is."""
     from runtime import apply
 
+    warn_unfinished(target)
     record = target.store.record()
     current = apply.installed_here(record)
     if current is None:
         why = "a reboot took the last policy off" if record.current else "nothing is installed"
         raise apply.ApplyError(f"{why}\n  = help: install a policy with: netc apply POLICY")
     return current, target.store.bundle(current.bundle), apply.with_devices(target.context, current.bindings, {})
+
+
+def warn_unfinished(target: targets.Target) -> None:
+    """A change that was cut short, or one that another process is at right now: what is shown may be of both."""
+    from runtime import output
+    from runtime.journal import Journal
+
+    unfinished = Journal(target.store.directory).unfinished()
+    if unfinished is not None:
+        output.show_warning(
+            f"netc {unfinished.intent.command} (generation {unfinished.intent.generation}) is not finished: it is running, or it was cut short "
+            "and the next netc apply, rollback or remove ends it"
+        )
 
 
 def measure(target: targets.Target, windowed: bool, quiet: bool) -> list[Finding]:
