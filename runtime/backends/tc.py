@@ -217,7 +217,7 @@ def _register_kinds() -> None:
     """Tell pyroute2 to carry our TCA_OPTIONS as bytes, for every kind that we encode ourselves. Repeating it changes nothing."""
     from pyroute2.netlink.rtnl import tcmsg
 
-    class Raw(tcmsg.tcmsg.cdata):  # type: ignore[misc,name-defined]
+    class Raw(tcmsg.tcmsg.cdata):
         """TCA_OPTIONS untouched."""
 
     def given(arguments: Mapping[str, Any]) -> bytes | None:

@@ -8,7 +8,8 @@ from runtime.backends.tc import Tc, TcError
 from runtime.context import Context
 from runtime.steps import Step, StepError, tc_drops
 from runtime.steps.tc_place import class_base, find_device, ifb_name, place, refuse_foreign, trees
-from runtime.steps.tc_steps import ClassesStep, CleanStep, IfbStep, RateStep, RemoveStep, RootStep, refusals
+from runtime.steps.tc_steps import ClassesStep, CleanStep, IfbStep, RateStep, RemoveStep, RootStep
+from runtime.steps.tc_tree import refusals
 
 __all__ = ["config_words", "read_counters", "steps"]
 
