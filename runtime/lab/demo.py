@@ -107,7 +107,17 @@ def _show_path(name: str) -> None:
         for chain in dict.fromkeys(counters.chain_of(reading.counter) for reading in here):
             mine = [reading for reading in here if counters.chain_of(reading.counter) == chain]
             rows.append([stage, chain, ", ".join(_ways(mine)) or "no packets"])
+            if lost := _gap(readings, chain) if stage == "conntrack" else 0:
+                rows.append(["", "", f"{lost:,} on the way here: merged by GRO, or no room in a queue (cpumap, backlog)"])
     print(output.table(["stage", "list", "packets"], rows))
+
+
+def _gap(readings: Sequence[Reading], chain: str) -> int:
+    """How many packets an early stage let on that connection tracking did not see."""
+    early = [r for r in readings if counters.chain_of(r.counter) == chain and r.counter.stage in ("xdp", "ingress")]
+    let_on = sum(r.packets for r in early if r.counter.kind == "handed-on" or (r.counter.verdict == "pass" and r.counter.kind != "seen"))
+    seen = sum(r.packets for r in readings if r.counter.name == f"{chain}.seen" and r.counter.stage == "conntrack")
+    return max(0, let_on - seen) if early else 0
 
 
 def _ways(readings: Sequence[Reading]) -> list[str]:
