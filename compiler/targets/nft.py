@@ -42,18 +42,14 @@ class NftParts:
 
 def lower(placed: place.Placed) -> NftParts:
     """Everything that is placed in nftables. Raises CompileError (N801-N806) with every finding."""
-    stages: list[Stage] = []
-    found: list[Diagnostic] = []
-    try:
-        stages = [stage for nic in placed.nics for item in nic.chains for stage in _nic_stages(nic, item)]
-        stages += [_forward(item.chain) for item in placed.forwards]
-    except ValueError as error:
-        found.append(Diagnostic("N806", str(error), placed.program.chains[0].span, "use a shorter name"))
-    for stage in stages:
-        found += [*_refusals(stage, placed), *stage.found]
+    every = [(nic, item) for nic in placed.nics for item in nic.chains]
+    found = [error for item in (*(item for _, item in every), *placed.forwards) for error in _refusals(item, placed)]
     if found:
-        unique = dict.fromkeys((d.code, d.message, d.span, d.help) for d in found)
-        raise CompileError([Diagnostic(*item) for item in unique])
+        raise CompileError(list({(d.code, d.span): d for d in reversed(found)}.values())[::-1])
+    stages = [stage for nic, item in every for stage in _nic_stages(nic, item)]
+    stages += [_forward(item.chain) for item in placed.forwards]
+    if complex_rules := [error for stage in stages for error in stage.found]:
+        raise CompileError(complex_rules)
     tables = tuple(_table(family, [s for s in stages if s.family == family], placed) for family in ("inet", "netdev"))
     counters = tuple(counter for stage in stages for counter in stage.counters.values())
     return NftParts(tuple(table for table in tables if table), counters)
@@ -72,17 +68,32 @@ def _table(family: str, stages: list[Stage], placed: place.Placed) -> bundle.Nft
     return bundle.Nft(family, "netc", tuple(msgspec.Raw(msgspec.json.encode(c)) for c in commands), tuple(names))
 
 
-def _refusals(stage: Stage, placed: place.Placed) -> Iterator[Diagnostic]:
-    sets = {item.name: item for item in placed.program.sets}
-    for rule in stage.rules:  # those of `tail` are judged, and refused, at the later stage
-        yield from nft_refuse.refusals(rule, stage.chain, _hook(stage), sets, placed.settings)
+def _refusals(item: place.ChainPlacement, placed: place.Placed) -> Iterator[Diagnostic]:
+    """What the chain's hooks cannot do, before anything is built."""
+    sets = {known.name: known for known in placed.program.sets}
+    for hook, rules in _hooks(item):
+        try:
+            nft.object_name(item.chain.name + max((rule.name for rule in rules), key=len, default=""))
+        except ValueError as error:
+            yield Diagnostic("N806", str(error), item.chain.span, "use a shorter name")
+        for rule in rules:
+            yield from nft_refuse.refusals(rule, item.chain, hook, sets, placed.settings)
 
 
-def _hook(stage: Stage) -> str:
-    direction = stage.chain.direction
-    if stage.family == "netdev":
-        return "ingress" if direction == "in" else "egress"
-    return {"in": "prerouting", "out": "postrouting"}.get(direction, "forward")
+def _hooks(item: place.ChainPlacement) -> Iterator[tuple[str, tuple[ir.Rule, ...]]]:
+    """Where nft judges which rules. What is asked only for packets that are not IP is refused at the later stage."""
+    rules = item.chain.rules
+    if item.chain.direction == "in":
+        if item.early != "xdp":
+            yield "ingress", rules[: item.split] if item.late else rules
+        if item.late:
+            yield "prerouting", rules[item.split :]
+    elif item.chain.direction == "forward":
+        yield "forward", rules
+    else:
+        if item.late != "egress":
+            yield "postrouting", rules
+        yield "egress", rules
 
 
 def _nic_stages(nic: place.NicPlacement, item: place.ChainPlacement) -> Iterable[Stage]:

@@ -30,7 +30,7 @@ from compiler.ir import (
 )
 from compiler.targets import nft_json as nft
 from compiler.targets.nft_json import Json
-from compiler.targets.nft_layout import IP4, IP6, TRANSPORTS, VLAN_TYPES, Layout, fragment4, fragment6
+from compiler.targets.nft_layout import IP4, IP6, LLC, TRANSPORTS, VLAN_TYPES, Layout, fragment4, fragment6
 
 Alternatives = list[list[Json]]
 NEVER: Alternatives = []
@@ -61,7 +61,7 @@ def reveal(expr: Expr, helping: bool) -> Expr:
             return Not(reveal(item, not helping))
         case And(items) | Or(items):
             return type(expr)(tuple(reveal(item, helping) for item in items))
-        case Is("tcp" | "udp" | "sctp" | "icmp6" | "nd" | "mld"):
+        case Is("tcp" | "udp" | "sctp" | "icmp6" | "nd" | "mld" | "fragment" | "first-fragment" | "later-fragment"):
             return Const(helping)
         case Within(field, _) | Member(field, _) | Bits(field, _, _) if field in BEHIND:
             return Const(helping)
@@ -220,11 +220,15 @@ def _vlan(ranges: Ranges) -> Alternatives:
 
 
 def _ethertype(ranges: Ranges, layout: Layout) -> Alternatives:
+    """Behind a tag, nft sees skb->protocol: of the types under 1536 only that it is one (nft_refuse lets nothing else through)."""
     if layout.family:
         return _const(rng.contains(ranges, IP4 if layout.family == 4 else IP6))
     if ranges == _domain(Field.ETHERTYPE):
         return ALWAYS
-    return [[UNTAGGED, nft.among(TYPE, ranges)], [TAGGED, nft.among(INNER_TYPE, ranges)]]
+    inner = rng.intersect(ranges, ((1536, 0xFFFF),))
+    if rng.contains(ranges, 0):
+        inner = (*LLC, *inner)
+    return [[UNTAGGED, nft.among(TYPE, ranges)], *([[TAGGED, nft.among(INNER_TYPE, inner)]] if inner else [])]
 
 
 def _address(field: Field, layout: Layout) -> Json:

@@ -2,7 +2,7 @@
 
 nft has no way to ask whether a field is absent, and reads past the end of the IP packet into padding. So the entry chain sorts packets by
 what docs/packet-model.md finds in them, with its bounds, and jumps to a chain in which every kind and every field's presence is a constant.
-IPv6 extension headers that only the model looks through make a packet opaque; chains of them that the model calls malformed (more than
+IPv6 extension headers that only the model looks through, or that stand behind a fragment header, make a packet opaque; chains of them that the model calls malformed (more than
 eight, over 256 octets) are judged as the stack sees them.
 """
 
@@ -18,6 +18,7 @@ from compiler.targets.nft_json import Json
 VLAN_TYPES = ((0x8100, 0x8100), (0x88A8, 0x88A8))
 ARP, IP4, IP6 = 0x0806, 0x0800, 0x86DD
 L2_TYPES = ((0x8809, 0x8809), (0x888E, 0x888E), (0x88CC, 0x88CC))
+EXTENSIONS = ((0, 0), (43, 44), (51, 51), (60, 60), (135, 135), (139, 140))
 UNWALKED = ((51, 51), (135, 135), (139, 140))  # AH, mobility, HIP, shim6: nft takes them for the protocol, the model walks on
 LLC = ((0x0001, 0x0001), (0x0004, 0x0004))  # ETH_P_802_3, ETH_P_802_2: what skb->protocol says of a type under 1536
 STP_MAC = 0x0180C2000000
@@ -112,6 +113,9 @@ def _ip4_holds(needed: int) -> Json:
     return nft.among(nft.masked(nft.raw("nh", 0, 32), 0x0F00FFFF), pairs)
 
 
+_FRAGMENT_NEXT: Json = {"exthdr": {"name": "frag", "field": "nexthdr"}}
+
+
 def _sort_ip6() -> Sorted:
     plain = {**TRANSPORTS, "icmp": (58, 8)}
     protocols = tuple(sorted((proto, proto) for proto, _ in plain.values()))
@@ -121,6 +125,7 @@ def _sort_ip6() -> Sorted:
         ("sort-ip6", [nft.readable("nh", 39)], "sort-ip6-header"),
         ("sort-ip6", [], "ip6-broken"),
         ("sort-ip6-header", [nft.among(next_header, protocols)], "sort-ip6-plain"),
+        ("sort-ip6-header", [nft.among(_FRAGMENT_NEXT, EXTENSIONS)], "ip6-opaque"),  # a second fragment header would be missed
         ("sort-ip6-header", [*fragment6("later-fragment", True)[0], nft.among(nft.meta("l4proto"), ((0, 255),))], "ip6-other"),
         ("sort-ip6-header", [nft.among(nft.meta("l4proto"), UNWALKED)], "ip6-opaque"),
     ]

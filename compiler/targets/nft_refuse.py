@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler import ir
+from compiler import ranges as rng
 from compiler.diagnostics import Diagnostic
 
 RESERVED = ("seen", "default", "control", "handed-on", "carried", "unreadable")
 MIN_INTERVAL = 1000 * ir.TICKS_PER_NS  # nft counts whole nanoseconds: up to 1 Mpps the rate is exact to 0.1 %
 INET_HOOKS = ("prerouting", "forward", "postrouting")
 XDP = "write `xdp native` (or generic) for the nic and put the rule before the first stateful one: XDP can"
+LENGTHS = ((0, 1535),)
 _FRAGMENTS = ("fragment", "first-fragment", "later-fragment")
 
 
@@ -61,6 +63,8 @@ def _undecidable(part: ir.Expr, hook: str, single: bool) -> tuple[str, str] | No
             return f"the VLAN tag is already gone at the {hook} hook", f"{XDP}; or filter on the VLAN device"
         case ir.Within(ir.Field.VLAN_INNER, _):
             return "a second VLAN tag cannot be read by nft", XDP
+        case ir.Within(ir.Field.ETHERTYPE, ranges) if not inet and rng.intersect(ranges, LENGTHS) not in ((), LENGTHS):
+            return "nft cannot tell one type under 1536 (a length) from another behind a VLAN tag", f"{XDP}; or take all of them: 0-1535"
         case ir.Within(ir.Field.ETH_SRC | ir.Field.ETH_DST, _) if hook in ("forward", "postrouting"):
             return f"MAC addresses are not yet, or no longer, those of the frame at the {hook} hook", "judge them in `filter NIC in`"
         case ir.Within(ir.Field.LENGTH, _) if not single:

@@ -11,7 +11,7 @@ from runtime.backends import nft as backend
 from runtime.backends.nft import Json, NftError
 from runtime.context import Context
 from runtime.steps import Step, StepError
-from runtime.steps.nft_content import FAMILIES, OWNER, TABLE, added, compare, decoded, fill, listing
+from runtime.steps.nft_content import FAMILIES, OWNER, TABLE, added, compare, decoded, fill, listing, require_devices
 
 ETHER_HEADER = {"ingress": 14, "conntrack": 14, "egress": 0}  # octets a packet that nft's counters leave out there
 
@@ -25,7 +25,7 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     for family in {*wanted, *present}:
         _refuse_foreign(family)
     for table in wanted.values():
-        fill(table, context, generation)  # a nic without a device is found before anything is done
+        require_devices(fill(table, context, generation), context)
     swap = _Swap(context, wanted, before, generation)
     return [_DryRun(swap), swap, _Clean(context, wanted, generation)]
 

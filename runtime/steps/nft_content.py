@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,6 +44,18 @@ def _device(context: Context, nic: str) -> str:
     if name.startswith("@") or "*" in name:  # nft would read a set, or every device that begins so
         raise StepError(f"nic {nic}", f"nftables cannot name the device {name!r}", "rename it: ip link set … name …")
     return name
+
+
+def require_devices(commands: list[Json], context: Context) -> None:
+    """Kernels from 6.16 on take a chain for a device that is not there and judge nothing. Raises StepError."""
+    named = {body["chain"].get("dev") for body in map(added, commands) if "chain" in body}
+    for device in context.devices:
+        if device.name not in named:
+            continue
+        try:
+            socket.if_nametoindex(device.name)
+        except OSError:
+            raise StepError(f"nic {device.nic}", f"no such device: {device.name}", f"bind one: --nic {device.nic}=DEVICE") from None
 
 
 def decoded(table: Nft) -> list[Json]:

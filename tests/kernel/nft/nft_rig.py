@@ -73,21 +73,24 @@ class Wire:
 
 
 @contextmanager
-def wire(namespace: str, tmp: Path) -> Iterator[Wire]:
-    """Enter the namespace with a quiet veth pair that is up: no router solicitations, no MLD, no GRO."""
+def wire(namespace: str, tmp: Path, ip6: bool = True) -> Iterator[Wire]:
+    """Enter the namespace with a veth pair that is up: no router solicitations, no GRO. ip6 False: no MLD reports of its own either."""
     from pyroute2 import IPRoute
 
     with netns.enter(namespace):
         for key in ("all", "default"):
             for name, value in (("addr_gen_mode", "1"), ("accept_ra", "0"), ("accept_dad", "0")):
                 Path(f"/proc/sys/net/ipv6/conf/{key}/{name}").write_text(value)
+            if not ip6:
+                Path(f"/proc/sys/net/ipv6/conf/{key}/disable_ipv6").write_text("1")
         with IPRoute() as route:
             route.link("add", ifname=NEAR, kind="veth", address=NEAR_MAC, peer={"ifname": FAR, "address": FAR_MAC})
             indices = {name: route.link_lookup(ifname=name)[0] for name in (NEAR, FAR)}
             for index in indices.values():
                 route.link("set", index=index, state="up", mtu=9000)
             route.addr("add", index=indices[NEAR], address="192.0.2.1", prefixlen=24)
-            route.addr("add", index=indices[NEAR], address="2001:db8::1", prefixlen=64)
+            if ip6:
+                route.addr("add", index=indices[NEAR], address="2001:db8::1", prefixlen=64)
         _features_off(FAR)
         context = Context(tmp, tmp, (Device("wan", NEAR, indices[NEAR]), Device("lan", FAR, indices[FAR])), namespace)
         made = Wire(context)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 
 from compiler import ir
+from compiler import ranges as rng
 from compiler.packet import parse
 from tests.differential import policies
 
 F = ir.Field
 TAGS = (0x8100, 0x88A8)
+EXTENSIONS = (0, 43, 44, 51, 60, 135, 139, 140)
 
 
 def ingress_program(seed: int) -> ir.Program:
@@ -23,7 +26,7 @@ def ingress_program(seed: int) -> ir.Program:
     rules = tuple(replace(r, when=_plain(r.when, static), limit=None, effects=()) for r in chain.rules)
     stateful = any(_asks(r.when) for r in rules)
     if stateful:  # behind the first stateful rule a length would be refused
-        rules = tuple(replace(r, when=_without_length(r.when)) for r in rules)
+        rules = tuple(replace(r, when=without_length(r.when)) for r in rules)
     nic = ir.Nic("wan", "wan0", "none")
     return replace(program, nics=(nic,), sets=static, chains=(replace(chain, rules=rules),), settings=(GRO_OFF,))
 
@@ -51,6 +54,8 @@ def _plain(when: ir.Expr, static: tuple[ir.Set, ...]) -> ir.Expr:
                 return ir.Is("l2")
             case ir.Within(F.VLAN_INNER, ranges):
                 return ir.Within(F.VLAN, ranges)
+            case ir.Within(F.ETHERTYPE, ranges):
+                return ir.Within(F.ETHERTYPE, rng.normalize([*rng.intersect(ranges, ((1536, 0xFFFF),)), (0, 1535)]))
             case ir.Member(field, name) if name not in {s.name for s in static}:
                 return ir.Within(field, ((ir.V4_BASE, ir.V4_LAST),))
         return part
@@ -58,7 +63,7 @@ def _plain(when: ir.Expr, static: tuple[ir.Set, ...]) -> ir.Expr:
     return _map(when, leaf)
 
 
-def _without_length(when: ir.Expr) -> ir.Expr:
+def without_length(when: ir.Expr) -> ir.Expr:
     return _map(when, lambda p: ir.Within(F.TTL, ((0, 64),)) if isinstance(p, ir.Within) and p.field is F.LENGTH else p)
 
 
@@ -71,7 +76,7 @@ def tags(frame: bytes) -> int:
 
 
 def stack_differs(frame: bytes) -> bool:
-    """What the page on layouts leaves to the stack: broken or AH/mobility/HIP/shim6 extension headers of IPv6; tags cut short."""
+    """What nft_layout says is judged otherwise (closed, or as the stack sees it): broken, nested or AH/mobility/HIP/shim6 extension headers of IPv6; tags cut short."""
     packet = parse(frame)
     if tags(frame) == 1 and len(frame) < 20:  # skb_vlan_untag wants the type behind the tag and two octets more
         return True
@@ -81,14 +86,16 @@ def stack_differs(frame: bytes) -> bool:
     header = frame[at : at + 40]
     if len(header) < 40:
         return False
-    extended = header[6] in (0, 43, 44, 51, 60, 135, 139, 140)
-    return extended and ("malformed" in packet.kinds or any(b in (51, 135, 139, 140) for b in _walk(frame[at:])))
+    extended = header[6] in EXTENSIONS
+    walked = _walk(frame[at:])
+    nested = any(one == 44 and following in EXTENSIONS for one, following in pairwise(walked))
+    return extended and (nested or "malformed" in packet.kinds or any(b in (51, 135, 139, 140) for b in walked))
 
 
 def _walk(packet: bytes) -> list[int]:
     """The next-header values of the extension chain, as far as it can be read."""
     found, at = [packet[6]], 40
-    while found[-1] in (0, 43, 44, 51, 60, 135, 139, 140) and at + 2 <= len(packet) and len(found) < 12:
+    while found[-1] in EXTENSIONS and at + 2 <= len(packet) and len(found) < 12:
         size = 8 if found[-1] == 44 else (packet[at + 1] + 2) * 4 if found[-1] == 51 else (packet[at + 1] + 1) * 8
         found.append(packet[at])
         at += size
