@@ -103,7 +103,8 @@ def test_plain_programs_hold_only_what_every_backend_can_say() -> None:
 
 def extension_chain(frame: bytes) -> list[int]:
     """The next-header values of an untagged IPv6 frame that are extension headers, read without the product's parser."""
-    found, kind, place = [], frame[20], 54
+    found: list[int] = []
+    kind, place = frame[20], 54
     while kind in (0, 43, 44, 51, 60, 135, 139, 140) and place + 8 <= len(frame) and len(found) < 10:
         found.append(kind)
         size = 8 if kind == 44 else (frame[place + 1] + 2) * 4 if kind == 51 else (frame[place + 1] + 1) * 8

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from compiler import frames, ir
@@ -350,3 +353,13 @@ def test_forward_chains_are_told_apart_by_their_target() -> None:
 def test_time_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 ns"):
         Interpreter(program()).judge(SSH_SYN, "wan", "in", 0)
+
+
+def test_it_shares_no_code_with_the_lowering() -> None:
+    """A mistake in the lowering cannot be in the definition too: the reference imports the IR and its own parts only."""
+    code = (
+        "import sys, compiler.interp; print(*sorted(m for m in sys.modules if m.startswith(('compiler.', 'runtime'))))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    own = ("interp", "interp_conntrack", "interp_state", "ir", "packet", "source")
+    assert loaded == [f"compiler.{name}" for name in own]
