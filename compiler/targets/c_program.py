@@ -31,6 +31,7 @@ _HERE = Path(__file__).resolve().parent
 _CONTEXTS = {"xdp": "struct xdp_md", "tcx_ingress": "struct __sk_buff", "tcx_egress": "struct __sk_buff", "ifb_egress": "struct __sk_buff"}
 _WORD = 8  # bytes of an instruction
 _LD_IMM64 = 0x18
+_CHARACTERS = 16  # of C for an instruction at the very most; it is about 11
 
 
 def map_id(name: str) -> int:
@@ -107,20 +108,24 @@ class CProgram:
     def finish(self, body: str) -> bundle.Code:
         """Compile. `self.source` is the whole text then. Raises CompileError N901 (too long), N902 (too many maps), N905 (bug)."""
         self.source = self._head() + body + "}\n"
+        if len(body) > MAX_INSTRUCTIONS * _CHARACTERS:  # clang would take a minute to say the same
+            raise CompileError([self._too_long(len(body) // _CHARACTERS)])
         try:
             code = bcc.compile_c(self.source, "netc")
         except bcc.CError as error:
             raise CompileError([self.refusal("N905", f"netc made C that clang refuses: {error}", "this is a bug in netc")]) from error
         if len(code) // _WORD > MAX_INSTRUCTIONS:
-            help_ = "put the addresses and ports of similar rules into named sets, so that one rule does the work of many"
-            message = f"{self.name} comes to {len(code) // _WORD} BPF instructions, more than {MAX_INSTRUCTIONS}"
-            raise CompileError([self.refusal("N901", message, help_)])
+            raise CompileError([self._too_long(len(code) // _WORD)])
         maps = referred_maps(code)
         if len(maps) > MAX_MAPS:
             help_ = "use fewer named sets and fewer limits per source: each needs a map or two"
             message = f"{self.name} needs {len(maps)} BPF maps, the kernel allows {MAX_MAPS} a program"
             raise CompileError([self.refusal("N902", message, help_)])
         return bundle.Code(self.name, self.nic, self.hook, code, maps, True)
+
+    def _too_long(self, count: int) -> Diagnostic:
+        message = f"{self.name} comes to {count} BPF instructions or more; {MAX_INSTRUCTIONS} are possible"
+        return self.refusal("N901", message, "put the addresses and ports of similar rules into named sets: one rule does the work of many then")
 
     def used_maps(self, code: bundle.Code) -> list[bundle.Map]:
         """The maps that the finished program refers to, by id; what clang threw out is not among them."""

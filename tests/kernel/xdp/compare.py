@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compiler import bundle, ir
+from compiler import bundle, ir, place
 from compiler.interp import Interpreter
 from tests.kernel.xdp import rig
 
 _ACTIONS = {"pass": rig.XDP_PASS, "handed-on": rig.XDP_PASS, "drop": rig.XDP_DROP}
+
+
+def steered(program: ir.Program) -> tuple[place.SteerPlacement, ...]:
+    """Rules named `cpu...` and the default to a CPU in XDP; the others are the NIC's, and only counted."""
+    if not program.steers:
+        return ()
+    steer = program.steers[0]
+    default = () if steer.default is None else (ir.SteerRule("default", ir.Const(True), steer.default),)
+    return tuple(
+        place.SteerPlacement(rule, "cpumap" if _redirects(f".{rule.name}") else "ntuple", rule.target.numbers) for rule in (*steer.rules, *default)
+    )
+
+
+def _redirects(counter: str) -> bool:
+    return counter.rpartition(".")[2].startswith(("cpu", "default"))
 
 
 def differences(
@@ -18,12 +33,13 @@ def differences(
     chain = program.chains[0]
     reference = Interpreter(program, {chain.name: rig.split_of(chain)})
     found: list[str] = []
-    with rig.rig_of(program, made=made) as kernel:
+    with rig.rig_of(program, steered(program), made) as kernel:
         for number, (frame, now) in enumerate(zip(frames, times, strict=True)):
             expected = reference.judge(frame, "wan", "in", now)
             got = kernel.judge(frame, now)
-            if (got.action, got.rule) != (_ACTIONS[expected.verdict], expected.rule):
-                found.append(f"packet {number} at {now}: {expected.verdict} by {expected.rule}, XDP {got.action} by {got.rule}: {frame.hex()}")
+            action = rig.XDP_REDIRECT if _redirects(expected.steer) else _ACTIONS[expected.verdict]
+            if (got.action, got.rule, got.steer) != (action, expected.rule, expected.steer):
+                found.append(f"packet {number} at {now}: {expected.verdict} by {expected.rule}, XDP {got.action} by {got.rule} {got.steer}: {frame.hex()}")
                 if len(found) == most:
                     return found
         counted = kernel.counters()

@@ -5,6 +5,7 @@ NETC_DIFFERENTIAL="500x1000" runs the full proof (policies x packets); without i
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 
@@ -29,6 +30,18 @@ def case(seed: int, count: int = PACKETS) -> tuple[ir.Program, list[bytes], list
 def test_the_interpreter_and_xdp_agree(first: int) -> None:
     for seed in range(first, min(first + _GROUP, POLICIES)):
         assert not compare.differences(*case(seed)), f"seed {seed}"
+
+
+@pytest.mark.parametrize("first", range(2000, 2000 + max(5, POLICIES // 5), _GROUP))
+def test_steering_agrees_too(first: int) -> None:
+    for seed in range(first, first + _GROUP):
+        program, frames, times = case(seed)
+        rng = random.Random(seed)
+        cpu = ir.Target("cpus", (0,))
+        rules = tuple(ir.SteerRule(f"{rng.choice(('cpu', 'nic'))}{i}", policies.expression(rng, program.sets), cpu) for i in range(rng.randint(1, 4)))
+        names_one = (*rules, ir.SteerRule("cpu-last", ir.Is("udp"), cpu))  # some steering runs in XDP
+        steer = ir.Steer("wan.steer", "wan", names_one, rng.choice((None, cpu)))
+        assert not compare.differences(dataclasses.replace(program, steers=(steer,)), frames, times), f"seed {seed}"
 
 
 def _not_forgets_presence(expr: ir.Expr, c: c_program.CProgram, wanted: bool) -> str:

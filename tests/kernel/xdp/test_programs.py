@@ -9,7 +9,7 @@ import pytest
 
 from compiler import frames, ir
 from compiler.diagnostics import CompileError
-from compiler.targets import xdp
+from compiler.targets import c_program, xdp
 from runtime import objects
 from runtime.backends import bpf
 from tests.kernel.xdp import rig, small
@@ -36,9 +36,16 @@ def test_a_thousand_rules_load_and_the_verifier_walks_each_once() -> None:
 
 
 def test_a_program_that_is_too_long_is_refused_with_a_way_out() -> None:
+    """By the length of the C before clang sees it; by the instructions where that did not tell."""
     with pytest.raises(CompileError, match="N901.*BPF instructions") as caught:
-        xdp.lower(rig.placed_of(small.program(*pairs(2500))))
+        xdp.lower(rig.placed_of(small.program(*pairs(3000))))
     assert "sets" in caught.value.diagnostics[0].help
+
+
+def test_instructions_are_counted_after_compiling_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(c_program, "MAX_INSTRUCTIONS", 1000)
+    with pytest.raises(CompileError, match="N901.*1000 are possible"):
+        xdp.lower(rig.placed_of(small.program(*pairs(40))))
 
 
 def test_too_many_maps_are_refused_with_a_way_out() -> None:
@@ -103,7 +110,7 @@ def test_set_dscp_keeps_ecn_and_the_checksum() -> None:
             out = kernel.judge(bytes(frame), SECOND).data
             assert out[15] == 46 << 2 | ecn
             assert _checksum(out[14:34]) == bytes(2)
-            assert (out[:15], out[16:24], out[26:]) == (frame[:15], frame[16:24], frame[26:])
+            assert out[:15] + out[16:24] + out[26:] == bytes(frame[:15] + frame[16:24] + frame[26:])
         six = small.udp("2001:db8::1", "2001:db8::2", dscp=0)
         out = kernel.judge(six, SECOND).data
         assert out[14:16] == bytes((0x60 | 46 >> 2, (46 & 3) << 6)) and out[16:] == six[16:]

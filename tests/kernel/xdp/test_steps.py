@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 
 import pytest
 
@@ -14,6 +15,7 @@ from runtime.lab import netns
 from runtime.state import Store
 from runtime.steps import StepError, xdp_pins
 from tests.kernel.xdp import rig, small, wire
+from tests.kernel.xdp.wire import FAR, NEAR, ip
 
 DNS = ir.Rule("dns", "pass", small.port(53))
 WEB = ir.Rule("web", "pass", small.port(80, "tcp"))
@@ -203,3 +205,20 @@ def test_a_slot_with_a_new_owner_starts_at_zero(wire: wire.Wire) -> None:
     assert counted["wan.in.seen"][0] == 9  # first in both: same slot, same owner
     assert counted["wan.in.web"][0] == 0
     assert Store(wire.context.state).slots()["wan"]["wan.in.seen"] == 1
+
+
+def test_jumbo_frames_on_native_xdp(wire: wire.Wire) -> None:
+    """Frames beyond a page: only a program that takes fragments may be attached, and every byte is counted."""
+    for namespace, device in ((wire.near, NEAR), (wire.far, FAR)):
+        ip(namespace, "link", "set", device, "mtu", "9000")
+    made = compiled(DNS)
+    wire.apply(made)
+    frame = small.udp(payload=8000)
+    with netns.enter(wire.far), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind((FAR, 0))
+        for _ in range(20):
+            sender.send(frame)
+    for _ in range(1000):  # veth hands over in softirq, maybe on the other CPU
+        if wire.counters(made)["wan.in.seen"][0] == 20:
+            break
+    assert wire.counters(made)["wan.in.dns"] == (20, 20 * len(frame))

@@ -16,7 +16,7 @@ F, SECOND = ir.Field, small.SECOND
 pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
 
 
-def on_two_cpus(work: Callable[[int], None]) -> None:
+def on_two_cpus(work: Callable[[int], object]) -> None:
     """Run work(0) and work(1) on a CPU each, started together."""
     cpus = sorted(os.sched_getaffinity(0))[:2]
     ready = threading.Barrier(2)
@@ -43,7 +43,7 @@ def test_a_bucket_gives_each_token_once() -> None:
     kernel = rig.Rig(rig.bundle_of(rig.placed_of(small.program(rule))))
     try:
         kernel.judge(small.udp(dport=54), SECOND)  # sets the clock, which stands still from here on
-        on_two_cpus(lambda _: [bpf.test_run(kernel.program, small.udp(), repeat=100) for _ in range(200)] and None)
+        on_two_cpus(lambda _: [bpf.test_run(kernel.program, small.udp(), repeat=100) for _ in range(200)])
         counted = kernel.counters()
         assert counted["wan.in.dns"][0] == 5000
         assert counted["wan.in.default"][0] == 40_000 - 5000 + 1
@@ -58,7 +58,7 @@ def test_a_set_never_outgrows_its_size() -> None:
     try:
         kernel.judge(small.udp(), SECOND)
         frames = [small.tcp(f"198.51.{i // 250}.{i % 250 + 1}") for i in range(1000)]
-        on_two_cpus(lambda number: [bpf.test_run(kernel.program, frame) for frame in frames[:: 1 - 2 * number]] and None)
+        on_two_cpus(lambda number: [bpf.test_run(kernel.program, frame) for frame in frames[:: 1 - 2 * number]])
         table = next(m for m in kernel.bundle.maps if m.role == "set")
         members = list(bpf.map_items(kernel.objects.maps[table.id], table.key_size, table.value_size))
         assert 40 <= len(members) <= 50  # a slot lost to the other CPU stays empty until the hand comes by

@@ -17,7 +17,7 @@ from compiler.targets.c_program import CProgram, map_id, referred_maps
 F = ir.Field
 ABSENT = ir.Connection(("established",))
 TRUE, FALSE = ir.Const(True), ir.Const(False)
-_VALUES = {None: ABSENT, True: TRUE, False: FALSE}
+_VALUES: dict[bool | None, ir.Expr] = {None: ABSENT, True: TRUE, False: FALSE}
 
 
 def program() -> CProgram:
