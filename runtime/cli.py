@@ -105,7 +105,7 @@ def parser(wanted: str) -> argparse.ArgumentParser:
     )
     top.add_argument("--debug", action="store_true", help="show where in netc an error came from")
     top.add_argument("--version", action="version", version="netc 0.1.0")
-    subparsers = top.add_subparsers(title="COMMANDS", metavar="COMMAND", required=True)
+    subparsers = top.add_subparsers(title="COMMANDS", metavar="COMMAND", required=True, prog="netc")
     module = next((command.module for command in COMMANDS if command.name == wanted), None)
     if module is not None:
         importlib.import_module(module).add_parser(subparsers)

@@ -78,7 +78,7 @@ def run_child(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Answer:
     """
     with _own_directory() as directory, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as messages:
         status = _wait(_start(arguments, directory, output, messages), wall)
-        answer = Answer(status, _content(output), _content(messages).decode("utf-8", "replace"))
+        answer = Answer(status, _content(output), _from_here(_content(messages).decode("utf-8", "replace")))
     if status < 0:
         raise CompilerFailed(_killed(-status), answer.messages)
     return answer
@@ -122,6 +122,12 @@ def _wait(child: subprocess.Popen[bytes], wall: float) -> int:
         if child.poll() is None:
             child.kill()
             child.wait()
+
+
+def _from_here(messages: str) -> str:
+    """Paths under the working directory as the user writes them; the child was given absolute ones."""
+    here = Path.cwd()
+    return messages if here == here.parent else messages.replace(f"{here}/", "")
 
 
 def _content(file: IO[bytes]) -> bytes:

@@ -45,6 +45,27 @@ class Balance:
         return self.seen - self.counted
 
 
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Two stages of one list: what XDP handed on, and what the next stage judged of it."""
+
+    chain: str
+    stage: str
+    handed: int
+    judged: int
+
+
+def between(readings: Sequence[Reading]) -> list[Between]:
+    """For each chain with a stage behind XDP: its gap. It need not be zero (GRO, reassembly, drops of the stack, backlog)."""
+    handed = {chain_of(r.counter): r.packets for r in readings if r.counter.stage == "xdp" and r.counter.kind == "handed-on"}
+    carried = {(r.counter.stage, chain_of(r.counter)): r.packets for r in readings if r.counter.kind == "carried"}
+    return [
+        Between(chain, stage, handed[chain], seen - carried.get((stage, chain), 0))
+        for (stage, chain), seen in seen_of(readings).items()
+        if stage != "xdp" and chain in handed
+    ]
+
+
 def read(context: Context, bundle: Bundle) -> list[Reading]:
     """Every counter of `bundle` in its order, then for each stage what rules counted that are gone. Raises StepError, StateError."""
     return with_retired(read_kernel(context, bundle), Store(context.state).record().retired)
@@ -111,7 +132,8 @@ def balances(readings: Iterable[Reading]) -> list[Balance]:
             seen[key] = seen.get(key, 0) + reading.packets
         elif _is_balanced(reading.counter):
             counted[key] = counted.get(key, 0) + reading.packets
-    return [Balance(chain, stage, value, counted.get((chain, stage), 0)) for (chain, stage), value in seen.items()]
+    found = [Balance(chain, stage, value, counted.get((chain, stage), 0)) for (chain, stage), value in seen.items()]
+    return sorted(found, key=lambda balance: (balance.chain, STAGES.index(balance.stage)))
 
 
 def _is_balanced(counter: bundles.Counter) -> bool:

@@ -24,6 +24,14 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
 
 
+def place(file: str, line: int) -> str:
+    """file:line as people write it: from the working directory on where it lies there; "" for what netc added itself."""
+    if not line or file.startswith("<"):
+        return ""
+    inside = os.path.isabs(file) and os.path.commonpath((file, os.getcwd())) == os.getcwd()
+    return f"{os.path.relpath(file) if inside else file}:{line}"
+
+
 def number(value: float) -> str:
     """1234567 as 1,234,567."""
     return f"{value:,}"

@@ -55,7 +55,7 @@ class Plan:
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """Every `prefer` that is not to be had; after the steps ran also what was refused only then."""
-        return (*self.refused, *skipped_of(self.ordered()))
+        return tuple(dict.fromkeys((*self.refused, *skipped_of(self.ordered()))))
 
 
 def backend(name: str) -> ModuleType:

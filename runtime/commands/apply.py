@@ -44,7 +44,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run_plan(options: argparse.Namespace) -> int:
     from runtime import apply
-
     from runtime.commands.status import warn_unfinished
 
     data = bundle_bytes(options)
@@ -144,7 +143,7 @@ def _reporter(as_json: bool) -> Any:
         from runtime import output
 
         if what in ("do", "undo") and not as_json:
-            mark = output.paint("undo", "yellow", sys.stderr) if what == "undo" else output.paint(step.phase, "dim", sys.stderr)
+            mark = output.paint("undo ", "yellow", sys.stderr) if what == "undo" else output.paint(f"{step.phase:5}", "dim", sys.stderr)
             print(f"  {mark}  {output.printable(step.text)}", file=sys.stderr)
 
     return report
@@ -207,7 +206,7 @@ def _show_plan(planned: Any, data: bytes, as_json: bool) -> int:
             "placements": [{"what": p.what, "stage": p.stage, "reason": p.reason, "file": p.file, "line": p.line} for p in bundle.placements],
         })  # fmt: skip
         return 2 if steps else 0
-    rows = [[p.what, p.stage, p.reason, f"{p.file}:{p.line}" if p.file else ""] for p in bundle.placements]
+    rows = [[p.what, p.stage, p.reason, output.place(p.file, p.line)] for p in bundle.placements]
     print(output.table(["what", "where", "why", "line"], rows) + "\n")
     for item in steps:
         outage = output.paint(f"  [{output.printable(item.step.disruptive)}]", "yellow") if item.step.disruptive else ""

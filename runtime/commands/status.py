@@ -79,7 +79,9 @@ def measure(target: targets.Target, windowed: bool, quiet: bool) -> list[Finding
         if not quiet:
             print(f"measuring for {seconds:g} s", file=sys.stderr)
         time.sleep(seconds)
-    findings = verify.drift(context, bundle, current.generation) + verify.balance(context, bundle)
+    found = verify.drift(context, bundle, current.generation)
+    whole = verify.Finding("installed", current.policy, ", ".join(current.bindings.values()), "held", "everything reads back as it was applied")
+    findings = [*(found or [whole]), *verify.balance(context, bundle)]
     return findings + verify.expectations(bundle, before, counters.read(context, bundle))
 
 
@@ -101,10 +103,17 @@ def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
     if as_json:
         output.show_json({"ok": not verify.failed(findings), "findings": [asdict(finding) for finding in findings]})
         return
-    rows = [[f.result, f.kind, f.what, f.where, f.detail] for f in findings]
+    rows = [[f.result, f.kind, f.what, _where(f.where), f.detail] for f in findings]
     print(output.table(["result", "check", "what", "where", "detail"], rows))
     broken = sum(finding.result == "broken" for finding in findings)
     print(output.paint(f"\n{broken} of {len(findings)} checks are broken", "red") if broken else f"\nall {len(findings)} checks hold")
+
+
+def _where(text: str) -> str:
+    from runtime import output
+
+    file, colon, line = text.rpartition(":")
+    return output.place(file, int(line)) if colon and line.isdigit() else text
 
 
 def run_counters(options: argparse.Namespace) -> int:
@@ -136,10 +145,10 @@ def counter_table(readings: Sequence[Reading]) -> str:
     for reading in readings:
         counter = reading.counter
         extra = ["" if n is None else output.number(n) for n in (reading.drops, reading.backlog)] if classes else []
-        place = f"{counter.file}:{counter.line}" if counter.line and not counter.file.startswith("<") else ""
-        rows.append([counter.name, counter.stage, counter.verdict, output.number(reading.packets), output.number(reading.bytes), *extra, place])  # fmt: skip
+        numbers = [output.number(reading.packets), output.number(reading.bytes), *extra]
+        rows.append([counter.name, counter.stage, counter.verdict, *numbers, output.place(counter.file, counter.line)])
     text = output.table(heads, rows, right=range(3, len(heads) - 1))
-    return "\n".join([text, "", *map(_balance_line, counters.balances(readings))])
+    return "\n".join([text, "", *map(_balance_line, counters.balances(readings)), *map(_between_line, counters.between(readings))])
 
 
 def _balance_line(balance: Any) -> str:
@@ -149,18 +158,29 @@ def _balance_line(balance: Any) -> str:
     return f"{output.printable(balance.chain)} ({output.printable(balance.stage)}): seen {balance.seen:,} = counted {balance.counted:,}  {mark}"
 
 
+def _between_line(gap: Any) -> str:
+    from runtime import output
+
+    text = f"{gap.chain}: xdp handed {gap.handed:,} on, {gap.stage} judged {gap.judged:,}"
+    if gap.handed > gap.judged:
+        text += " (the stack merged or reassembled the rest, dropped it, or has it still waiting)"
+    elif gap.judged > gap.handed:
+        text += " (the rest came without a mark: by another device, or before XDP was on)"
+    return output.printable(text)
+
+
 def run_status(options: argparse.Namespace) -> int:
     from runtime import counters, output, verify
 
     with targets.opened(options) as target:
         current, bundle, context = installed(target)
         findings = verify.drift(context, bundle, current.generation)
-        balances = counters.balances(counters.read(context, bundle))
+        readings = counters.read(context, bundle)
         sets = _set_sizes(context, bundle, current.generation)
     if options.json:
-        output.show_json(_status_json(current, bundle, findings, balances, sets))
+        output.show_json(_status_json(current, bundle, findings, readings, sets))
     else:
-        _show_status(current, bundle, findings, balances, sets)
+        _show_status(current, bundle, findings, readings, sets)
     return int(any(finding.result == "broken" for finding in findings))
 
 
@@ -171,21 +191,24 @@ def _set_sizes(context: Context, bundle: Bundle, generation: int) -> dict[str, i
     return {item.name: sets.size(context, bundle, item, generation) for item in bundle.sets}
 
 
-def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding], balances: Any, sets: dict[str, int]) -> dict[str, object]:
+def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int]) -> dict[str, object]:
     import msgspec
+
+    from runtime import counters
 
     return {
         **msgspec.to_builtins(current),
         "nics": [{"nic": nic.name, "device": current.bindings[nic.name], "xdp": nic.xdp} for nic in bundle.nics],
         "programs": [{"name": code.name, "nic": code.nic, "hook": code.hook} for code in bundle.programs],
         "drift": [{"what": f.what, "where": f.where, "detail": f.detail} for f in findings],
-        "balances": [{"chain": b.chain, "stage": b.stage, "seen": b.seen, "counted": b.counted} for b in balances],
+        "balances": [{"chain": b.chain, "stage": b.stage, "seen": b.seen, "counted": b.counted} for b in counters.balances(readings)],
+        "between": [{"chain": g.chain, "stage": g.stage, "handed": g.handed, "judged": g.judged} for g in counters.between(readings)],
         "sets": sets,
     }
 
 
-def _show_status(current: Installed, bundle: Bundle, findings: Sequence[Finding], balances: Any, sets: dict[str, int]) -> None:
-    from runtime import output
+def _show_status(current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int]) -> None:
+    from runtime import counters, output
 
     when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(current.when))
     print(output.printable(f"policy      {current.policy} ({current.bundle[:12]}), generation {current.generation}, since {when}"))
@@ -194,8 +217,10 @@ def _show_status(current: Installed, bundle: Bundle, findings: Sequence[Finding]
         print(output.printable(f"nic         {nic.name} on {current.bindings[nic.name]}, xdp {nic.xdp}; {programs}"))
     for name, size in sets.items():
         print(output.printable(f"set         {name}: {size:,} members"))
-    for balance in balances:
+    for balance in counters.balances(readings):
         print("balance    ", _balance_line(balance))
+    for gap in counters.between(readings):
+        print("between    ", _between_line(gap))
     for finding in findings:
         print(output.paint(output.printable(f"changed     {finding.where}: {finding.what}: {finding.detail}"), "red"))
     print("installed  ", output.paint("as applied", "green") if not findings else f"{len(findings)} changes since: apply again to put them right")
