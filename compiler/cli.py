@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 from compiler.diagnostics import CompileError, Diagnostic
+from compiler.frames import FrameError
 from compiler.source import Sources
+from compiler.tables.capture import CaptureError
 
 STAGES = ("ir", "c", "tc", "nft", "ethtool", "plan")
 
@@ -24,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         found: list[Diagnostic] = options.run(options, sources)
     except CompileError as error:
         _report(error.diagnostics, sources, options.json)
+        return 1
+    except (CaptureError, FrameError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"error: {error.filename or options.file}: {error.strerror}", file=sys.stderr)
