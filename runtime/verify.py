@@ -35,7 +35,12 @@ class Finding:
 
 def failed(findings: Sequence[Finding]) -> bool:
     """Does anything make `netc verify` fail? What is broken, except expectations that only warn."""
-    return any(finding.result == "broken" and finding.otherwise != "warn" for finding in findings)
+    return any(finding.result == "broken" and not warns(finding) for finding in findings)
+
+
+def warns(finding: Finding) -> bool:
+    """Broken, but only to be told: an `else warn` expectation, a preferred setting."""
+    return finding.result == "broken" and finding.otherwise == "warn"
 
 
 def rolls_back(findings: Sequence[Finding]) -> bool:

@@ -103,10 +103,14 @@ def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
     if as_json:
         output.show_json({"ok": not verify.failed(findings), "findings": [asdict(finding) for finding in findings]})
         return
-    rows = [[f.result, f.kind, f.what, _where(f.where), f.detail] for f in findings]
+    rows = [["warning" if verify.warns(f) else f.result, f.kind, f.what, _where(f.where), f.detail] for f in findings]
     print(output.table(["result", "check", "what", "where", "detail"], rows))
-    broken = sum(finding.result == "broken" for finding in findings)
-    print(output.paint(f"\n{broken} of {len(findings)} checks are broken", "red") if broken else f"\nall {len(findings)} checks hold")
+    broken = sum(finding.result == "broken" and not verify.warns(finding) for finding in findings)
+    silent = sum(finding.result == "no traffic" for finding in findings)
+    if broken:
+        print(output.paint(f"\n{broken} of {len(findings)} checks are broken", "red"))
+    else:
+        print(f"\nnone of {len(findings)} checks is broken" + (f"; {silent} had no traffic to judge" if silent else ""))
 
 
 def _where(text: str) -> str:
@@ -181,7 +185,7 @@ def run_status(options: argparse.Namespace) -> int:
         output.show_json(_status_json(current, bundle, findings, readings, sets))
     else:
         _show_status(current, bundle, findings, readings, sets)
-    return int(any(finding.result == "broken" for finding in findings))
+    return int(verify.failed(findings))
 
 
 def _set_sizes(context: Context, bundle: Bundle, generation: int) -> dict[str, int]:
@@ -208,7 +212,7 @@ def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding]
 
 
 def _show_status(current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int]) -> None:
-    from runtime import counters, output
+    from runtime import counters, output, verify
 
     when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(current.when))
     print(output.printable(f"policy      {current.policy} ({current.bundle[:12]}), generation {current.generation}, since {when}"))
@@ -222,5 +226,7 @@ def _show_status(current: Installed, bundle: Bundle, findings: Sequence[Finding]
     for gap in counters.between(readings):
         print("between    ", _between_line(gap))
     for finding in findings:
-        print(output.paint(output.printable(f"changed     {finding.where}: {finding.what}: {finding.detail}"), "red"))
-    print("installed  ", output.paint("as applied", "green") if not findings else f"{len(findings)} changes since: apply again to put them right")
+        colour = "yellow" if verify.warns(finding) else "red"
+        print(output.paint(output.printable(f"changed     {finding.where}: {finding.what}: {finding.detail}"), colour))
+    broken = verify.failed(findings)
+    print("installed  ", "changed since: apply again to put it right" if broken else output.paint("as applied", "green"))
