@@ -25,10 +25,11 @@ def add_parser(subparsers: Any) -> None:
 def run_probe(options: argparse.Namespace) -> int:
     import yaml
 
-    from runtime import output, probe, state
+    from runtime import output, state
+    from runtime.probe import probe
 
     with targets.opened(options) as target:
-        found = probe.probe(target.context, options.device, attempt=options.attempt)
+        found = probe(target.context, options.device, attempt=options.attempt)
     if options.json:
         output.show_json(found)
         return 0
