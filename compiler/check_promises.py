@@ -6,7 +6,7 @@ from compiler import ir, syntax, units
 from compiler.check_steer import contains_connection
 from compiler.findings import LiteralError
 from compiler.predicates import condition
-from compiler.scope import RESERVED, Scope
+from compiler.scope import COUNTED, Scope
 from compiler.suggest import hint
 
 _WHAT = ("packets", "bytes", "drops")
@@ -38,7 +38,7 @@ def counters(program: ir.Program) -> frozenset[str]:
     """The full name of every counter that the program will have."""
     found: set[str] = set()
     for chain in program.chains:
-        found |= {f"{chain.name}.{name}" for name in (*(rule.name for rule in chain.rules), *RESERVED)}
+        found |= {f"{chain.name}.{name}" for name in (*(rule.name for rule in chain.rules), *COUNTED)}
     for steer in program.steers:
         found |= {f"{steer.name}.{rule.name}" for rule in steer.rules}
     for shape in program.shapes:

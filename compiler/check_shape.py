@@ -39,7 +39,7 @@ QUEUES: dict[str, dict[str, Callable[[str], int]]] = {  # tc(8): tc-fq_codel(8),
     "fq_codel": {"limit": _COUNT, "flows": _COUNT, "quantum": _SIZE, "target": _TIME, "interval": _TIME, "ce_threshold": _TIME,
                  "ecn": _FLAG, "memory_limit": _SIZE},
     "fq": {"limit": _COUNT, "flow_limit": _COUNT, "quantum": _SIZE, "initial_quantum": _SIZE},
-    "cake": {"rtt": _TIME, "memlimit": _SIZE, "nat": _FLAG, "wash": _FLAG, "split-gso": _FLAG},
+    "cake": {"rtt": _TIME, "target": _TIME, "memlimit": _SIZE, "nat": _FLAG, "wash": _FLAG, "split-gso": _FLAG},
 }  # fmt: skip
 
 
@@ -184,6 +184,7 @@ class _Classes:
                 items["default"].span,
                 "the default class takes what no other matches: remove one of them",
             )
+            return None
         errors = self.scope.findings.errors
         when = condition(self.scope, match.value)  # type: ignore[arg-type]  # a match holds a condition
         if errors == self.scope.findings.errors and contains_connection(when):

@@ -13,7 +13,7 @@ from compiler.suggest import hint
 
 MAX_PACKETS = 10_000_000
 _VERDICTS = ("pass", "drop")
-_BOUNDS = re.compile(r"(\d{1,9})\.\.(\d{1,9})|(\d{1,9})")
+_BOUNDS = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})|([0-9]{1,9})")
 
 
 def scenarios(scope: Scope, blocks: list[syntax.Test], program: ir.Program) -> tuple[ir.Scenario, ...]:

@@ -157,7 +157,7 @@ def _sysctl(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, Value]]:
 
 
 def _sysctl_value(word: syntax.Word) -> int | str:
-    return int(word.text) if re.fullmatch(r"-?\d{1,18}", word.text) else word.text
+    return int(word.text) if re.fullmatch(r"-?[0-9]{1,18}", word.text) else word.text
 
 
 _KINDS: dict[str, Callable[[Scope, syntax.Knobs], Iterator[tuple[str, Value]]]] = {

@@ -11,7 +11,7 @@ from compiler.scope import Scope
 from compiler.suggest import hint
 from compiler.types import TYPES
 
-_ONE_IN = re.compile(r"1/(\d{1,10})")
+_ONE_IN = re.compile(r"1/([0-9]{1,10})")
 _MAX_ONE_IN = 1 << 31
 
 

@@ -12,7 +12,7 @@ from compiler.scope import Scope
 MAX_SIZE = 1 << 20  # buckets of their own
 MAX_BURST = 1 << 32  # packets
 _LEAST_BURST = 5  # packets: a rate of 20pps should let a handful through at once
-_PER = re.compile(r"(src|dst)(?:/(\d{1,3}))?")
+_PER = re.compile(r"(src|dst)(?:/([0-9]{1,3}))?")
 _MAX_SPAN = 1 << 62  # ticks that a full bucket may be worth, so that 64-bit sums never wrap
 
 
@@ -79,7 +79,7 @@ def _per(scope: Scope, words: tuple[syntax.Word, ...]) -> tuple[Field | None, in
         return None, 32, 64
     v4, v6 = int(match[2] or 32), 64
     if len(words) > 1:
-        second = re.fullmatch(r"/(\d{1,3})", words[1].text)
+        second = re.fullmatch(r"/([0-9]{1,3})", words[1].text)
         if not second:
             scope.error(
                 "N044",

@@ -200,16 +200,16 @@ def _vlan(scope: Scope, operand: syntax.Operand | None) -> ir.Expr:
     for word in _items(scope, operand.value):
         for value in scope.expand(word):
             if value.text == "none":
-                found.append(ir.Not(ir.Is("vlan")))
+                found.append(ir.Within(Field.VLAN, ((0, 0),)))  # absent, and so no match, where a tag cannot be read
             elif value.text.count(".") == 1:
                 found.append(_both_tags(scope, value))
             else:
                 plain.append(value)
-    if plain:
-        ids = syntax.Literal(tuple(plain), operand.span) if operand.relation in ("", "in") else plain[0]
-        found.append(
-            _field(scope, _VLAN, syntax.Operand(operand.relation if ids is plain[0] else "", ids, operand.span))
-        )
+    if plain and operand.relation in ("", "in"):
+        ids = syntax.Literal(tuple(plain), operand.span)
+        found.append(_field(scope, _VLAN, syntax.Operand("", ids, operand.span)))
+    elif plain:
+        found.append(ir.And((ir.Is("vlan"), _field(scope, _VLAN, operand))))  # an untagged packet's id reads 0
     return (found[0] if len(found) == 1 else ir.Or(tuple(found))) if found else _NOTHING
 
 

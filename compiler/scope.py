@@ -11,7 +11,8 @@ from compiler.ranges import normalize
 from compiler.source import Sources, Span
 from compiler.suggest import closest, hint
 
-RESERVED = frozenset(("default", "control", "seen", "handed-on"))  # counters that netc itself keeps beside the rules'
+COUNTED = frozenset(("default", "control", "seen", "handed-on"))  # beside the rules, in every chain
+RESERVED = COUNTED | {"carried", "unreadable", "unmarked", "unclassified"}  # the stages' own counters
 MAX_NAME = 40
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 

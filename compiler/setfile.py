@@ -21,7 +21,7 @@ MAX_POLICY_FILE = 4 << 20  # bytes
 MAX_SET_FILE = 64 << 20  # bytes: two million prefixes
 MAX_BAD_LINES = 10  # shown of one file
 
-_V4_PREFIX = re.compile(r"(\d+\.\d+\.\d+\.\d+)(?:/(\d{1,2}))?")
+_V4_PREFIX = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)(?:/([0-9]{1,2}))?")
 
 
 def read_text(path: Path, most: int) -> str:

@@ -17,7 +17,7 @@ from compiler.suggest import closest
 
 Range = tuple[int, int]
 
-_NUMBER = re.compile(r"\d{1,12}|0[xX][0-9A-Fa-f]{1,8}")
+_NUMBER = re.compile(r"[0-9]{1,12}|0[xX][0-9A-Fa-f]{1,8}")
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 _LOOKS_V4 = re.compile(r"[0-9.]+")
 

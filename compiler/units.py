@@ -19,7 +19,7 @@ SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1
 COUNTS = {"": 1, "k": 10**3, "M": 10**6}
 
 _MAX = 1 << 62
-_NUMBER = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)([A-Za-z/%]*)")
+_NUMBER = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([A-Za-z/%]*)")
 _FAMILIES = (
     ("a bit rate", BIT_RATES, "1gbit, 20mbit, 512kbit"),
     ("a packet rate", PACKET_RATES, "100pps, 20kpps, 1Mpps"),
