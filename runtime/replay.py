@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -48,12 +48,16 @@ def nic_of(bundle: Bundle, nic: str = "") -> str:
 
 
 class Engine:
-    """The XDP programs of a bundle with maps of their own. Use as a context manager. Raises BpfError, StepError when loading."""
+    """The XDP programs of a bundle with maps of their own. Use as a context manager: it keeps the thread on one CPU.
+
+    Raises BpfError, StepError when loading.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = without_cpus(bundle)
         self._objects = objects.load_fresh(self.bundle, lambda code: code.hook == "xdp")
         self._programs: dict[str, Program] = {}
+        self._pinned, self._cpu = ExitStack(), -1
         try:
             for code in self.bundle.programs:
                 if code.hook == "xdp":
@@ -63,9 +67,11 @@ class Engine:
             raise
 
     def __enter__(self) -> Self:
+        self._cpu = self._pinned.enter_context(on_one_cpu())
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._pinned.close()
         for program in self._programs.values():
             program.close()
         self._objects.close()
@@ -79,7 +85,7 @@ class Engine:
 
     def judge(self, nic: str, frame: bytes, time: int, n: int = 1) -> Judged:
         """One packet at `time` (ns, over 0). Raises ReplayError when the kernel refuses the frame, KeyError for a nic without XDP."""
-        return self._programs[nic].judge(frame, time, n)
+        return self._programs[nic].judge(frame, time, self._cpu, n)
 
 
 class Program:
@@ -97,17 +103,17 @@ class Program:
     def close(self) -> None:
         self._scratch.close()
 
-    def judge(self, frame: bytes, time: int, n: int) -> Judged:
+    def judge(self, frame: bytes, time: int, cpu: int, n: int = 1) -> Judged:
+        """cpu: the one that this thread is kept on."""
         if len(frame) < MIN_FRAME:
             return Judged(n, "refused", "", len(frame))
         if self._clock is not None:
             bpf.map_update(self._clock, bytes(4), struct.pack("=Q", max(time, 1)))
-        with on_one_cpu() as cpu:
-            try:
-                answer = bpf.test_run(self._fd, frame)
-            except bpf.BpfError as error:
-                raise ReplayError(f"packet {n} ({len(frame)} bytes): the kernel refuses to run it: {os.strerror(error.errno or 0)}") from None
-            index = struct.unpack_from("=I", self._scratch, cpu * SCRATCH_SIZE)[0]
+        try:
+            answer = bpf.test_run(self._fd, frame)
+        except bpf.BpfError as error:
+            raise ReplayError(f"packet {n} ({len(frame)} bytes): the kernel refuses to run it: {os.strerror(error.errno or 0)}") from None
+        index = struct.unpack_from("=I", self._scratch, cpu * SCRATCH_SIZE)[0]
         counter = self._counters.get(index)
         if counter is None:
             raise ReplayError(f"packet {n}: the program named no rule (scratch {index}): compile the policy again")

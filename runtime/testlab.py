@@ -84,12 +84,11 @@ class LabKernel:
             return Counter({("pass", ""): len(times)})
         if step["direction"] != "in" or step["nic"] not in self._programs:
             return self._at_real_pace(step, frame, len(times))
-        for time in times:
-            judged = self._programs[step["nic"]].judge(frame, time, 1)
-            if judged.verdict == "handed-on":
-                seen[self.judge(step, frame, time)] += 1
-            else:
-                seen[judged.verdict, judged.rule] += 1
+        with replay.on_one_cpu() as cpu:
+            for time in times:
+                judged = self._programs[step["nic"]].judge(frame, time, cpu)
+                handed_on = judged.verdict == "handed-on"
+                seen[self.judge(step, frame, time) if handed_on else (judged.verdict, judged.rule)] += 1
         return seen
 
     def give(self, item: DynamicSet, key: bytes, expiry: int, now: int) -> str:

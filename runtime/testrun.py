@@ -64,10 +64,13 @@ class XdpKernel:
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
         self._bundle, self._engine = bundle, engine
+        self._stages: dict[str, set[str]] = {}
+        for counter in bundle.counters:
+            self._stages.setdefault(counter.name.rpartition(".")[0], set()).add(counter.stage)
 
     def judge(self, step: Step, frame: bytes, time: int) -> Judgement:
-        nic, chain = step["nic"], f"{step['nic']}.{step['direction']}"
-        stages = {c.stage for c in self._bundle.counters if c.name.rpartition(".")[0] == chain}
+        nic = step["nic"]
+        stages = self._stages.get(f"{nic}.{step['direction']}")
         if not stages:
             return "pass", ""  # no filter block: everything passes, uncounted
         if step["direction"] != "in" or "xdp" not in stages:
