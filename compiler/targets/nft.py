@@ -61,9 +61,9 @@ def _table(family: str, stages: list[Stage], placed: place.Placed) -> bundle.Nft
     asked = {name for stage in stages for rule in (*stage.rules, *stage.tail) for name in nft_sets.members(rule.when)}
     sets = nft_sets.lower(family, [item for item in placed.program.sets if item.name in asked])
     names = list(dict.fromkeys(name for stage in stages for name in stage.counters))
-    commands = [*nft.add_table(family), *sets, *(nft.add_counter(family, name) for name in names)]
+    commands = [*nft.add_table(family), *sets.values(), *(nft.add_counter(family, name) for name in names)]
     commands += [limit for stage in stages for limit in stage.limits]
-    built = [command for stage in stages for command in stage.commands]
+    built = nft_sets.settle([command for stage in stages for command in stage.commands], sets)
     commands += sorted(built, key=lambda command: "rule" in command["add"])  # every chain before any rule that goes to it
     return bundle.Nft(family, "netc", tuple(msgspec.Raw(msgspec.json.encode(c)) for c in commands), tuple(names))
 

@@ -158,8 +158,8 @@ def _member(field: Field, name: str, layout: Layout, wanted: bool) -> Alternativ
 
 
 def set_name(name: str, part: str) -> str:
-    """The nft set that holds one part (4, 6, port) of a policy's set."""
-    return f"{nft.object_name(name)}.{part}{nft.GENERATION}"
+    """The nft set that holds one part (4, 6, port) of a policy's set; nft_sets.settle puts its content's hash behind it."""
+    return f"{nft.object_name(name)}.{part}"
 
 
 def within(field: Field, ranges: Ranges, layout: Layout) -> Alternatives:

@@ -16,15 +16,16 @@ class NftError(Exception):
     """libnftables or the kernel refused; the text is their words. Nothing of the transaction was done."""
 
 
-def run(commands: Sequence[Json], dry_run: bool = False) -> list[Json]:
-    """Run commands as one transaction and give what it printed. dry_run: the kernel is asked nothing is changed (nft --check).
+def run(commands: Sequence[Json], dry_run: bool = False, terse: bool = False) -> list[Json]:
+    """Run commands as one transaction and give what it printed. Raises NftError.
 
-    Raises NftError.
+    dry_run: the kernel is asked and nothing is changed (nft --check). terse: listings without the elements of sets, which are many.
     """
     nftables = _binding()
     context = nftables.Nftables()
     context.set_json_output(True)
     context.set_dry_run(dry_run)
+    context.set_terse_output(terse)
     status, output, error = context.json_cmd({"nftables": [{"metainfo": {"json_schema_version": 1}}, *commands]})
     if status != 0:
         raise NftError(_words(error))
@@ -34,17 +35,26 @@ def run(commands: Sequence[Json], dry_run: bool = False) -> list[Json]:
 
 def tables() -> set[tuple[str, str]]:
     """(family, name) of every table of this namespace. Raises NftError."""
-    return {(item["table"]["family"], item["table"]["name"]) for item in run([{"list": {"tables": None}}]) if "table" in item}
+    return {(item["table"]["family"], item["table"]["name"]) for item in run([{"list": {"tables": None}}], terse=True) if "table" in item}
 
 
 def list_table(family: str, table: str) -> list[Json]:
-    """Everything in a table: objects as `nft -j list table` prints them. Raises NftError (no such table)."""
-    return run([{"list": {"table": {"family": family, "name": table}}}])
+    """Everything in a table but the elements of its sets, as `nft -j -t list table` prints it. Raises NftError (no such table)."""
+    return run([{"list": {"table": {"family": family, "name": table}}}], terse=True)
+
+
+def ruleset() -> dict[tuple[str, str], list[Json]]:
+    """(family, table) -> its objects without the elements of sets, for every table: one call. Raises NftError."""
+    found: dict[tuple[str, str], list[Json]] = {}
+    for item in run([{"list": {"ruleset": None}}], terse=True):
+        ((kind, body),) = item.items()
+        found.setdefault((body["family"], body["name"] if kind == "table" else body.get("table", "")), []).append(item)
+    return found
 
 
 def counters(family: str, table: str) -> dict[str, tuple[int, int]]:
     """Named counters: (packets, bytes as nft counts them). Raises NftError."""
-    found = run([{"list": {"counters": {"family": family, "table": table}}}])
+    found = run([{"list": {"counters": {"family": family, "table": table}}}], terse=True)
     mine = (item["counter"] for item in found if "counter" in item)
     return {item["name"]: (item["packets"], item["bytes"]) for item in mine if (item["family"], item["table"]) == (family, table)}
 

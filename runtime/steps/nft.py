@@ -11,7 +11,7 @@ from runtime.backends import nft as backend
 from runtime.backends.nft import Json, NftError
 from runtime.context import Context
 from runtime.steps import Step, StepError
-from runtime.steps.nft_content import FAMILIES, OWNER, TABLE, added, compare, decoded, fill, listing, require_devices
+from runtime.steps.nft_content import FAMILIES, OWNER, TABLE, added, compare, decoded, fill, installed, require_devices
 
 ETHER_HEADER = {"ingress": 14, "conntrack": 14, "egress": 0}  # octets a packet that nft's counters leave out there
 
@@ -19,11 +19,11 @@ ETHER_HEADER = {"ingress": 14, "conntrack": 14, "egress": 0}  # octets a packet 
 def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: int) -> list[Step]:
     """Raises StepError: a foreign table of netc's name, a nic without a device, no libnftables."""
     wanted, before = (_tables(bundle) for bundle in (new, old))
-    present = _present()
+    present = installed()
     if not wanted and not present:
         return []
-    for family in {*wanted, *present}:
-        _refuse_foreign(family)
+    for family, found in present.items():
+        _refuse_foreign(family, found)
     for table in wanted.values():
         require_devices(fill(table, context, generation), context)
     swap = _Swap(context, wanted, before, generation)
@@ -57,33 +57,31 @@ class _Swap:
         count = sum("rule" in added(item) for table in wanted.values() for item in decoded(table))
         self.text = f"nft: {count} rules in {_names(wanted)} replace the old ones at once" if wanted else "nft: remove netc's rules"
 
-    def commands(self) -> list[Json]:
-        """The transaction from what the kernel has now."""
-        return _transaction(self.context, self.wanted, self.generation)
-
     def do(self) -> None:
-        saved = {family: _generation(family) for family in _present()}
-        _run(self.commands(), self.text)
+        present = installed()
+        saved = {family: _generation(found) for family, found in present.items()}
+        _run(_transaction(self.context, self.wanted, self.generation, present), self.text)
         self.saved = saved
 
     def undo(self) -> None:
         """What was there before, by one transaction, from the old bundle; what the new one alone brought goes again."""
         commands: list[Json] = []
+        present = installed()
         for family in FAMILIES:
             number = (self.saved or {}).get(family, self.generation - 1)
-            commands += _restore(self.context, family, self.before.get(family), number)
+            commands += _restore(self.context, family, self.before.get(family), number, present.get(family))
         if commands:
             _run(commands, "nft: bring back the old rules")
 
     def check(self) -> None:
         """Every chain, rule (by chain, number and comment), set, limit and counter of the bundle is in the kernel, and no chain more."""
-        present = _present()
+        present = installed()
         for family, table in self.wanted.items():
             if family not in present:
                 raise StepError(f"table {family} {TABLE}", "it is not there", "apply again")
-            compare(family, fill(table, self.context, self.generation), listing(family))
+            compare(family, fill(table, self.context, self.generation), present[family])
         for family in set(present) - set(self.wanted):
-            if left := {name for name in backend.names(listing(family), "chain") if name != OWNER}:
+            if left := {name for name in backend.names(present[family], "chain") if name != OWNER}:
                 raise StepError(f"table {family} {TABLE}", f"chains that nothing asks for: {', '.join(sorted(left))}", "apply again")
 
 
@@ -98,7 +96,8 @@ class _DryRun:
         self.swap = swap
 
     def do(self) -> None:
-        _run(self.swap.commands(), self.text, dry_run=True)
+        swap = self.swap
+        _run(_transaction(swap.context, swap.wanted, swap.generation, installed()), self.text, dry_run=True)
 
     def undo(self) -> None:
         """Nothing was changed."""
@@ -119,9 +118,9 @@ class _Clean:
 
     def do(self) -> None:
         commands: list[Json] = []
-        for family in _present():
+        for family, found in installed().items():
             if table := self.wanted.get(family):
-                commands += _unused(family, fill(table, self.context, self.generation))
+                commands += _unused(family, fill(table, self.context, self.generation), found)
             else:
                 commands.append(_delete("table", family, TABLE))
         if commands:
@@ -134,40 +133,41 @@ class _Clean:
         """Left-overs do no harm."""
 
 
-def _transaction(context: Context, wanted: dict[str, Nft], generation: int) -> list[Json]:
-    return [command for family in FAMILIES for command in _replace(context, family, wanted.get(family), generation)]
+def _transaction(context: Context, wanted: dict[str, Nft], generation: int, present: dict[str, list[Json]]) -> list[Json]:
+    return [c for family in FAMILIES for c in _replace(context, family, wanted.get(family), generation, present.get(family, []))]
 
 
-def _replace(context: Context, family: str, table: Nft | None, generation: int) -> list[Json]:
-    """Commands that make one table what `table` says (None: no rules): old chains and sets go, new ones come."""
-    present = family in _present()
-    removal = _removal(family) if present else []
-    if table is None:
-        return removal
-    filled = fill(table, context, generation)
-    return [*filled[:2], *removal, *filled[2:]]
+def _replace(context: Context, family: str, table: Nft | None, generation: int, found: list[Json]) -> list[Json]:
+    """Commands that make one table, now `found`, what `table` says (None: no rules): old chains and sets go, new ones come.
+
+    A set that is there stays and is not loaded again: its name has its content's hash.
+    """
+    filled = fill(table, context, generation) if table else []
+    wanted, there = backend.names(map(added, filled), "set"), backend.names(found, "set")
+    coming = [command for command in filled if added(command).get("set", {}).get("name") not in there]
+    chains = _removal(family, found)
+    unused = [_delete("set", family, name) for name in sorted(there - wanted)]
+    return [*coming[:2], *chains, *unused, *coming[2:]]
 
 
-def _restore(context: Context, family: str, table: Nft | None, generation: int) -> list[Json]:
+def _restore(context: Context, family: str, table: Nft | None, generation: int, found: list[Json] | None) -> list[Json]:
     """Commands that bring a table back to `table` (None: not there), without the counters and limits that it does not have."""
     if table is None:
-        return [_delete("table", family, TABLE)] if family in _present() else []
-    unused = _unused(family, fill(table, context, generation)) if family in _present() else []
-    return [*_replace(context, family, table, generation), *unused]
+        return [] if found is None else [_delete("table", family, TABLE)]
+    unused = _unused(family, fill(table, context, generation), found or [])
+    return [*_replace(context, family, table, generation, found or []), *unused]
 
 
-def _removal(family: str) -> list[Json]:
-    """Chains and sets of every generation that the kernel has: crashed applies may have left more than one."""
-    found = listing(family)
+def _removal(family: str, found: list[Json]) -> list[Json]:
+    """The chains of every generation that the kernel has: crashed applies may have left more than one."""
     chains = sorted(backend.names(found, "chain") - {OWNER})
     commands: list[Json] = [{"flush": {"chain": {"family": family, "table": TABLE, "name": name}}} for name in chains]
-    commands += [_delete("chain", family, name) for name in chains]
-    return commands + [_delete("set", family, name) for name in sorted(backend.names(found, "set"))]
+    return commands + [_delete("chain", family, name) for name in chains]
 
 
-def _unused(family: str, wanted: list[Json]) -> list[Json]:
-    """Commands that delete the counters and limits that `wanted` does not add."""
-    found, asked = listing(family), [added(command) for command in wanted]
+def _unused(family: str, wanted: list[Json], found: list[Json]) -> list[Json]:
+    """Commands that delete those found counters and limits that `wanted` does not add."""
+    asked = [added(command) for command in wanted]
     return [
         _delete(kind, family, name)
         for kind in ("counter", "limit")
@@ -188,24 +188,15 @@ def _names(tables: dict[str, Nft]) -> str:
     return " and ".join(f"{family} {TABLE}" for family in tables)
 
 
-def _present() -> list[str]:
-    """The families in which a table of netc's name is there."""
-    try:
-        there = backend.tables()
-    except NftError as error:
-        raise StepError("nftables", str(error), "netc needs CAP_NET_ADMIN and a kernel with nf_tables") from None
-    return [family for family in FAMILIES if (family, TABLE) in there]
-
-
-def _refuse_foreign(family: str) -> None:
-    if family in _present() and OWNER not in backend.names(listing(family), "chain"):
+def _refuse_foreign(family: str, found: list[Json]) -> None:
+    if OWNER not in backend.names(found, "chain"):
         mend = f"rename or delete it: nft delete table {family} {TABLE}"
         raise StepError(f"nft table {family} {TABLE}", "it is there and netc did not make it", mend)
 
 
-def _generation(family: str) -> int:
+def _generation(found: list[Json]) -> int:
     """The newest generation whose chains are there; 0 when there are none."""
-    ends = [name.rpartition("_g")[2] for name in backend.names(listing(family), "chain")]
+    ends = [name.rpartition("_g")[2] for name in backend.names(found, "chain")]
     return max((int(end) for end in ends if end.isascii() and end.isdigit()), default=0)
 
 

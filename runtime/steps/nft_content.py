@@ -117,8 +117,10 @@ def _first_difference(wanted: dict[str, Any], found: dict[str, Any]) -> str:
     return next((name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)), "")
 
 
-def listing(family: str) -> list[Json]:
+def installed() -> dict[str, list[Json]]:
+    """What the kernel has in the tables of netc's name, by family; one listing. Raises StepError."""
     try:
-        return backend.list_table(family, TABLE)
+        found = backend.ruleset()
     except NftError as error:
-        raise StepError(f"nft table {family} {TABLE}", str(error), "") from None
+        raise StepError("nftables", str(error), "netc needs CAP_NET_ADMIN and a kernel with nf_tables") from None
+    return {family: found[family, TABLE] for family in FAMILIES if (family, TABLE) in found}

@@ -21,7 +21,7 @@ F = ir.Field
 NETDEV = {"family": "netdev", "table": "netc"}
 
 
-def policy(*ports: int, set_members: ir.Ranges = ((ir.V4_BASE + 1, ir.V4_BASE + 9), (5, 7))) -> bundle.Bundle:
+def policy(*ports: int, set_members: ir.Ranges = ((5, 7), (ir.V4_BASE + 1, ir.V4_BASE + 9))) -> bundle.Bundle:
     rules = tuple(ir.Rule(f"p{port}", "drop", ir.Within(F.DPORT, ((port, port),)), text=f"drop dport {port}") for port in ports)
     member = ir.Rule("office", "pass", ir.Member(F.SRC, "office"))
     est = ir.Rule("est", "pass", ir.Connection(("established",)))
@@ -163,3 +163,24 @@ def test_what_is_installed_reads_back_as_nft_text(netns: str, tmp_path: Path) ->
         assert again.returncode == 0, again.stderr
         assert ("conntrack", "wan->lan.a-b_c") in wire.counters(made)
     assert "\x1b" not in listed
+
+
+def test_a_set_that_did_not_change_is_not_loaded_again(netns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    run = backend.run
+
+    def watched(commands: list[backend.Json], dry_run: bool = False, terse: bool = False) -> list[backend.Json]:
+        sent.extend(json.dumps(command) for command in commands if "set" in command.get("add", {}))
+        return run(commands, dry_run, terse)
+
+    with rig.wire(netns, tmp_path) as wire:
+        rig.apply(wire.context, policy(22), None, 1)
+        monkeypatch.setattr(backend, "run", watched)
+        rig.apply(wire.context, policy(80), policy(22), 2)
+        assert sent == []
+        changed = policy(80, set_members=((5, 7), (ir.V4_BASE + 1, ir.V4_BASE + 10)))
+        rig.apply(wire.context, changed, policy(80), 3)
+        assert len([text for text in sent if "0.0.0.10" in text]) == 2, "a dry run and the swap"
+        assert len({text for text in sent}) == 1, "the IPv6 part did not change"
+        names = {name for family in ("inet", "netdev") for name in backend.names(backend.list_table(family, "netc"), "set")}
+        assert len(names) == 2
