@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.source import Span
 
 MAX_SHOWN = 100  # a person reads the first ten
+
+
+_QUOTED = re.compile(r"`([^`]{60})[^`]+`")
+
+
+def readable(message: str) -> str:
+    """A message that drives no terminal and shows no endless word: hostile text comes back to the reader quoted in it."""
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in message)
+    return _QUOTED.sub(r"`\1…`", clean)
 
 
 class LiteralError(Exception):
@@ -32,7 +43,7 @@ class Findings:
         self, code: str, message: str, span: Span, help: str = "", notes: tuple[tuple[Span, str], ...] = ()
     ) -> None:
         if (code, span) not in self._found:
-            self._found[code, span] = Diagnostic(code, message, span, help, notes)
+            self._found[code, span] = Diagnostic(code, readable(message), span, readable(help), notes)
             self.errors += code.startswith("N")
 
     def literal(self, error: LiteralError, span: Span) -> None:

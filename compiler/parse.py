@@ -19,6 +19,7 @@ from compiler.tokens import BAD, END, MAX_BRACES, MAX_PARENTHESES, NEWLINE, SIGN
 
 MAX_SYNTAX_ERRORS = 20  # in one file: what follows is likely no policy at all
 KEPT_OF_NOISE = 3  # of them that are shown
+MAX_TOKENS = 150_000  # in one file: some fifteen thousand rules
 TOP_LEVEL = frozenset(
     ("nic", "set", "const", "include", "rules", "filter", "steer", "shape", "tune", "host", "protect", "expect", "test")
 )
@@ -48,11 +49,13 @@ class _Machine:
     table: dict[Any, dict[str, tuple[Any, Any]]]
     ends: dict[str, Any]
     shift: Any
+    token: Any  # lark's class of tokens
 
 
 @lru_cache(maxsize=1)
 def _machine() -> _Machine:
     from lark import Lark
+    from lark import Token as LarkToken
     from lark.lexer import Lexer, PatternStr
     from lark.parsers.lalr_analysis import Shift
 
@@ -73,7 +76,7 @@ def _machine() -> _Machine:
     )
     keywords = {t.pattern.value: t.name for t in lark.terminals if isinstance(t.pattern, PatternStr)}
     table = lark.parser.parser._parse_table
-    return _Machine(lark, builder, keywords, table.states, table.end_states, Shift)
+    return _Machine(lark, builder, keywords, table.states, table.end_states, Shift, LarkToken)
 
 
 def keywords() -> frozenset[str]:
@@ -95,12 +98,12 @@ class _Run:
         self.open: list[Token] = []
         self.statement: list[Token] = []
         self.lost: list[str] = []  # words of the broken statement
-        self.parentheses = self.negations = self.errors = 0
+        self.parentheses = self.negations = self.errors = self.count = 0
 
     def parse(self) -> Any:
         """Feeds every token; the tree, or None when the text was given up."""
         while True:
-            token, self.again = self.again or next(self.tokens), None
+            token, self.again = self.again or self._read(), None
             if token.first:
                 self.statement = []
             self.statement.append(token)
@@ -109,9 +112,26 @@ class _Run:
             if not self._feed(token) and not self._recover(token):
                 return None
 
+    def _read(self) -> Token:
+        """The next token; END also where a file is longer than anybody writes: long lists belong into set files."""
+        token = next(self.tokens)
+        self.count += 1
+        if self.count == MAX_TOKENS and token.kind != END:
+            self.findings.add(
+                "N007",
+                f"more than {MAX_TOKENS} words and signs: the rest is not read",
+                self._span(token),
+                'put long lists into a file, one member a line: set NAME = file "…"',
+            )
+        return token if self.count < MAX_TOKENS else token._replace(kind=END, text="", first=True)
+
     def _fits(self, terminal: str | None) -> bool:
         """Whether the parser could shift `terminal` now. The table alone says too much: LALR merges look-aheads."""
-        stack, table = list(self.state.state_stack), self.machine.table
+        table = self.machine.table
+        found = table[self.state.state_stack[-1]].get(terminal or "")
+        if found is None or found[0] is self.machine.shift:
+            return found is not None
+        stack = list(self.state.state_stack)
         while terminal in table[stack[-1]]:
             action, argument = table[stack[-1]][terminal]
             if action is self.machine.shift:
@@ -143,10 +163,10 @@ class _Run:
         return True
 
     def _shift(self, terminal: str, token: Token) -> None:
-        from lark import Token as LarkToken
-
         end = token.end_column
-        self.parser.feed_token(LarkToken(terminal, token.text, 0, token.line, token.column, token.line, end, 0))
+        self.parser.feed_token(
+            self.machine.token(terminal, token.text, 0, token.line, token.column, token.line, end, 0)
+        )
         if token.kind == SIGN and token.text == "{":
             self.open.append(token)
         elif token.kind == SIGN and token.text == "}" and self.open:
@@ -161,6 +181,8 @@ class _Run:
         return max(self.parentheses, self.negations) > MAX_PARENTHESES or len(self.open) >= MAX_BRACES
 
     def _end(self, token: Token) -> Any:
+        if self.count >= MAX_TOKENS:
+            return None
         if self.open:
             opened = self.open[-1]
             self.findings.add(
@@ -207,13 +229,19 @@ class _Run:
 
     def _cut_back(self) -> list[Token]:
         """Takes the broken statement off the parser's stack. Returns the `{` that it had opened; its words go to `lost`."""
-        closed = []
+        closed: list[Token] = []
         self.lost = []
+        inner = 0  # blocks of the statement that are closed, but not yet reduced
         while not self._fits("ERROR"):
             self.state.state_stack.pop()
             value = self.state.value_stack.pop()
             self.lost += _words_of(value)
-            if getattr(value, "type", "") == self.machine.keywords["{"]:
+            kind = getattr(value, "type", "")
+            if kind == self.machine.keywords["}"]:
+                inner += 1
+            elif kind == self.machine.keywords["{"] and inner:
+                inner -= 1
+            elif kind == self.machine.keywords["{"]:
                 closed.append(self.open.pop())
         self.parentheses = self.negations = 0
         return closed
@@ -224,14 +252,14 @@ class _Run:
         depth = len(opened)
         one_line = opened[-1].line if opened else 0  # a brace of this line that nobody closed in it
         if not self.open and token.text == "}":
-            token = next(self.tokens)
+            token = self._read()
         while token.kind != END:
             if token.kind == NEWLINE and (depth <= 0 or (token.line == one_line and token.text != "}")):
                 break
             if depth > 0 and _starts_declaration(token):
                 break
             depth += (token.text == "{") - (token.text == "}")
-            token = next(self.tokens)
+            token = self._read()
             words.append(token.text)
         self._shift("ERROR", first._replace(kind=WORD, text=" ".join(words).strip() or "?", line=first.line))
         if token.kind != NEWLINE:

@@ -6,9 +6,14 @@ import difflib
 from collections.abc import Iterable
 
 
+MAX_WORD = 64  # characters: nothing longer is a slip of the fingers
+
+
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known name nearest to `word`, None when none is near. Swapped letters count for less than other letters."""
     best, best_score = None, 0.65
+    if len(word) > MAX_WORD:
+        return None
     for name in sorted(known):
         score = difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio()
         score += 0.1 * (sorted(word) == sorted(name)) + 0.02 * (word[:1] == name[:1])

@@ -44,7 +44,7 @@ def example() -> ir.Program:
 
 def test_example_chain(example: ir.Program) -> None:
     (chain,) = example.chains
-    names = "bogon banned junk ssh ssh-scan dns dns-over web ping".split()
+    names = ["bogon", "banned", "junk", "ssh", "ssh-scan", "dns", "dns-over", "web", "ping"]
     assert [rule.name for rule in chain.rules] == [*names, *essentials.NAMES]
     assert (chain.name, chain.nic, chain.direction, chain.to, chain.default) == ("wan.in", "wan", "in", None, "drop")
     assert chain.rules[4].effects == (ir.Add("banned", ir.Field.SRC, 600 * 10**9), ir.Sample(100))
