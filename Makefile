@@ -19,8 +19,7 @@ demo: $(READY)
 
 test: $(READY)
 	@[ "$$(id -u)" = 0 ] || echo "not root: tests of the kernel will be skipped, and counted as skipped"
-	@.venv/bin/ruff check .
-	@.venv/bin/python -m pytest -n 2
+	@.venv/bin/ruff check .; style=$$?; .venv/bin/python -m pytest -n 2 && exit $$style
 
 lint: $(READY)
 	@.venv/bin/ruff check .

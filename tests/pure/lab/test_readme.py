@@ -12,7 +12,7 @@ _ROOT = Path(__file__).parents[3]
 
 
 def test_the_policy_in_the_readme_passes_its_own_rules(tmp_path: Path) -> None:
-    block = next(text for text in re.findall(r"```\n(.*?)```", (_ROOT / "README.md").read_text(), re.S) if text.startswith("nic "))
+    block = next(text for text in re.findall(r"```\n(.*?)```", (_ROOT / "README.md").read_text(), re.DOTALL) if text.startswith("nic "))
     path = tmp_path / "readme.netc"
     path.write_text(block)
     program, warnings = pipeline.check(path, Sources())
@@ -21,6 +21,6 @@ def test_the_policy_in_the_readme_passes_its_own_rules(tmp_path: Path) -> None:
 
 
 def test_the_two_commands_are_there() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (_ROOT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([a-z]+):", (_ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"demo", "test"} <= targets
     assert "make test" in (_ROOT / ".ci/run").read_text()
