@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import re
-
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.source import Span
 
 MAX_SHOWN = 100  # a person reads the first ten
 
 
-_QUOTED = re.compile(r"`([^`]{60})[^`]+`")
+MAX_QUOTED = 60  # characters of a quoted word
 
 
 def readable(message: str) -> str:
     """A message that drives no terminal and shows no endless word: hostile text comes back to the reader quoted in it."""
     clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in message)
-    return _QUOTED.sub(r"`\1…`", clean)
+    parts = clean.split("`")
+    quoted = (
+        part if at % 2 == 0 or len(part) <= MAX_QUOTED else f"{part[:MAX_QUOTED]}…" for at, part in enumerate(parts)
+    )
+    return "`".join(quoted)
 
 
 class LiteralError(Exception):

@@ -232,7 +232,7 @@ class _Run:
         closed: list[Token] = []
         self.lost = []
         inner = 0  # blocks of the statement that are closed, but not yet reduced
-        while not self._fits("ERROR"):
+        while inner or not self._fits("ERROR"):
             self.state.state_stack.pop()
             value = self.state.value_stack.pop()
             self.lost += _words_of(value)

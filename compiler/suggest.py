@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 MAX_WORD = 64  # characters: nothing longer is a slip of the fingers
 
 

@@ -108,7 +108,7 @@ def _help(token: Token, fitting: list[str], expected: str, statement: list[Token
         return f"did you mean `{meant}`?"
     if token.first and token.text in _DECLARATIONS:
         return f"`{token.text}` is a declaration of its own: close the block before it with `}}`"
-    if token.text == "}" and token.first:
+    if token.text == "}" and "nic" in fitting:
         return "there is no open block that it could close"
     if "," in fitting and set(fitting) <= {",", "}"}:
         return "members are separated by commas: { 80, 443 }"

@@ -166,3 +166,11 @@ def test_heavy_imports_wait_until_they_are_needed() -> None:
     code = "import sys, compiler.frontend; print([m for m in ('lark', 'bcc', 'pyroute2', 'numpy', 'scapy') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_long_and_hostile_words_are_shown_short_and_harmless() -> None:
+    from compiler.findings import readable
+
+    assert readable("`filter` is a declaration: close the block before it with `}`, and then read on `again`").count("…") == 0
+    assert readable("`" + "x" * 100 + "` is no name, `y` is") == "`" + "x" * 60 + "…` is no name, `y` is"
+    assert "\x1b" not in readable("`\x1b[31m` is red")
