@@ -171,6 +171,9 @@ def test_heavy_imports_wait_until_they_are_needed() -> None:
 def test_long_and_hostile_words_are_shown_short_and_harmless() -> None:
     from compiler.findings import readable
 
-    assert readable("`filter` is a declaration: close the block before it with `}`, and then read on `again`").count("…") == 0
+    assert (
+        readable("`filter` is a declaration: close the block before it with `}`, and then read on `again`").count("…")
+        == 0
+    )
     assert readable("`" + "x" * 100 + "` is no name, `y` is") == "`" + "x" * 60 + "…` is no name, `y` is"
     assert "\x1b" not in readable("`\x1b[31m` is red")
