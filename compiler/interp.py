@@ -128,7 +128,8 @@ class Interpreter:
         target = self.sets[set_name]
         if not isinstance(target, DynamicSet):
             raise TypeError(f"{set_name} is not a dynamic set: its members stand in the policy")
-        return target.add(value, now, timeout, renew=True)
+        answer = target.add(value, now, timeout, renew=True)
+        return "" if answer == "evicted" else answer
 
     # Filtering
 
@@ -161,9 +162,9 @@ class Interpreter:
                 continue
             target = self.sets[effect.set]
             assert isinstance(target, DynamicSet), f"{effect.set} is static: ir_spec refuses that"
-            refused = target.add(look.fields[effect.field], look.now, effect.timeout, effect.renew)
-            if refused:
-                self._count(f"{effect.set}.{refused}", size)
+            answer = target.add(look.fields[effect.field], look.now, effect.timeout, effect.renew)
+            if answer:
+                self._count(f"{effect.set}.{'never' if answer == 'never' else 'full'}", size)
 
     def _remember(self, packet: Packet, frame: bytes, now: int) -> None:
         """What passes is tracked, as the kernel tracks it, whichever rule passed it."""

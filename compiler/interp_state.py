@@ -70,7 +70,7 @@ class DynamicSet:
         return expiry is not None and (expiry == 0 or expiry > now)
 
     def add(self, value: int, now: int, timeout: int | None, renew: bool) -> str:
-        """Add a member. Returns "" or what stood against it: `never` or `full`, as the counters are called."""
+        """Add a member. Returns "", or what there is to say of it: refused for `never` or `full`, or `evicted` another for want of room."""
         if self._refuses(value, now):
             return "never"
         timeout = self._definition.timeout if timeout is None else timeout
@@ -87,7 +87,7 @@ class DynamicSet:
         if gone is not None:
             del self._expiry[gone]
         self._expiry[value] = expiry
-        return ""
+        return "" if placed else "evicted"
 
 
 AnySet = StaticSet | DynamicSet

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from msgspec.structs import replace
 
 from compiler import bundle, ir, ir_spec, passes, place, protect, scenario
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frontend import load
 from compiler.interp import Interpreter
 from compiler.profile import Profile
-from compiler.source import Sources
+from compiler.source import NOWHERE, Sources
 from compiler.tables import capture as captures
 from compiler.targets import ethtool, nft, tc, xdp
 
 NETC_VERSION = "0.1.0"
+Located = TypeVar("Located", bundle.Counter, bundle.Setting, bundle.Placement, bundle.Assertion)
 MIN_FRAME = 14  # bytes: the kernel's test run refuses less
 
 
@@ -62,12 +67,27 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
         expects=tuple(map(_expect, optimised.expects)),
         sets=tuple({item.map: item for item in (*made.sets, *shaped.sets)}.values()),
     )
-    return Compilation(optimised, placed, whole, {**made.sources, **shaped.sources}, [*warnings, *found])
+    return Compilation(optimised, placed, _named_from(whole, path.parent), {**made.sources, **shaped.sources}, [*warnings, *found])
 
 
 def _once(maps: tuple[bundle.Map, ...]) -> tuple[bundle.Map, ...]:
     """Maps that the xdp and the tc programs share are listed by both."""
     return tuple({item.id: item for item in maps}.values())
+
+
+def _named_from(whole: bundle.Bundle, folder: Path) -> bundle.Bundle:
+    """The bundle with file names as seen from the policy's folder: the same policy gives the same bytes wherever it lies."""
+
+    def renamed(items: tuple[Located, ...]) -> tuple[Located, ...]:
+        return tuple(replace(item, file=os.path.relpath(item.file, folder)) if item.file and item.file != NOWHERE.file else item for item in items)
+
+    return replace(
+        whole,
+        counters=renamed(whole.counters),
+        settings=renamed(whole.settings),
+        placements=renamed(whole.placements),
+        expects=tuple(replace(each, assertions=renamed(each.assertions)) for each in whole.expects),
+    )
 
 
 def _expect(expect: ir.Expect) -> bundle.Expect:
@@ -85,11 +105,11 @@ def judge_capture(path: Path, capture: Path, nic: str, profile: Profile, sources
     program, placed = _placed(path, profile, sources)
     interpreter = Interpreter(program, {c.chain.name: c.split for n in placed.nics for c in n.chains if c.early})
     nic = nic or program.nics[0].name
-    for number, (time, frame) in enumerate(captures.read(capture), 1):
+    for number, (time, frame) in enumerate(captures.on_the_clock(captures.read(capture)), 1):
         if len(frame) < MIN_FRAME:
             yield {"n": number, "verdict": "refused", "rule": "", "bytes": len(frame)}
             continue
-        judged = interpreter.judge(frame, nic, "in", max(time, 1))
+        judged = interpreter.judge(frame, nic, "in", time)
         yield {"n": number, "verdict": judged.verdict, "rule": judged.rule, "bytes": judged.bytes}
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from compiler import frames, ir
 from compiler.interp import Interpreter, Judgement
 from compiler.source import Span
+from compiler.tables.capture import START
 
-START = 1_000_000_000  # ns: a test's time 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,8 @@ def read_kernel(context: Context, bundle: Bundle) -> list[Reading]:
     """What the kernel has for every counter of `bundle`. Raises StepError where a backend cannot be read."""
     values = {name: _backend_values(name, context, bundle) for name in {_BACKEND_OF.get(c.stage, "xdp") for c in bundle.counters}}
     classes = _backend_values("tc", context, bundle) if bundle.trees else {}
-    return [_reading(counter, values[_BACKEND_OF.get(counter.stage, "xdp")], classes) for counter in bundle.counters]
+    once = {(counter.stage, counter.name): counter for counter in bundle.counters}  # programs of two nics may count one set's `full`
+    return [_reading(counter, values[_BACKEND_OF.get(counter.stage, "xdp")], classes) for counter in once.values()]
 
 
 def balances(readings: Iterable[Reading]) -> list[Balance]:

@@ -56,7 +56,7 @@ def _by_kernel(bundle: Bundle, nic: str, options: argparse.Namespace) -> Iterato
     from compiler.tables import capture
     from runtime import replay
 
-    return replay.replay(bundle, nic, capture.read(options.capture))
+    return replay.replay(bundle, nic, capture.on_the_clock(capture.read(options.capture)))
 
 
 def _by_interpreter(nic: str, options: argparse.Namespace) -> Iterator[Judged]:

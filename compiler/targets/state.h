@@ -48,7 +48,7 @@ INLINE int netc_conforms(u64 *bucket, u64 now, u64 interval, u64 depth)
 struct ring { u64 count, hand; struct address key[]; };
 #define INSERTED 0
 #define EXISTS 1
-#define FULL 2
+#define FULL 2                                      /* from here on: there was no room */
 #define EVICTED 3
 
 INLINE int netc_take_slot(void *map, struct ring *ring, u64 slot, u64 size, struct address *key, u64 *value)
