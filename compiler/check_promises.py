@@ -39,11 +39,19 @@ def counters(program: ir.Program) -> frozenset[str]:
     found: set[str] = set()
     for chain in program.chains:
         found |= {f"{chain.name}.{name}" for name in (*(rule.name for rule in chain.rules), *COUNTED)}
+    found |= _set_counters(program)
     for steer in program.steers:
         found |= {f"{steer.name}.{rule.name}" for rule in steer.rules}
     for shape in program.shapes:
         found |= {f"{shape.name}.{item.name}" for item in _all(shape.classes)}
     return frozenset(found)
+
+
+def _set_counters(program: ir.Program) -> set[str]:
+    """`banned.full` and `banned.never`: what rules could not add to a dynamic set."""
+    filled = {e.set for c in program.chains for rule in c.rules for e in rule.effects if isinstance(e, ir.Add)}
+    protected = {item.name for item in program.sets if item.never}
+    return {f"{name}.full" for name in filled} | {f"{name}.never" for name in filled & protected}
 
 
 def _all(classes: tuple[ir.Class, ...]) -> list[ir.Class]:
@@ -117,10 +125,12 @@ class _Counters:
         )
 
     def _named(self, kind: str, word: syntax.Word) -> str | None:
-        """`in.ssh`, `steer.dns`, `shape.out.web`; `-> lan.web` for forwarded traffic."""
+        """`in.ssh`, `steer.dns`, `shape.out.web`, `banned.full`; `-> lan.web` for forwarded traffic."""
         name = f"{self.nic}->{word.text}" if kind else f"{self.nic}.{word.text}"
         if name in self.known:
             return name
+        if not kind and word.text in _set_counters(self.program):
+            return word.text
         if word.text in self.scope.unread or word.text.split(".")[-1] in self.scope.unread:
             return None
         prefix = f"{self.nic}->" if kind else f"{self.nic}."

@@ -78,9 +78,8 @@ def _report(found: list[Diagnostic], sources: Sources, as_json: bool) -> None:
 
 
 def _compile(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
-    from compiler import bundle, emit
+    from compiler import bundle, emit, profile
     from compiler.pipeline import compile_policy
-    from compiler import profile
 
     made = compile_policy(options.file, profile.chosen(options.target), sources)
     if options.emit:
@@ -110,8 +109,8 @@ def _check(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
 
 
 def _interp(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
-    from compiler.pipeline import judge_capture
     from compiler import profile
+    from compiler.pipeline import judge_capture
 
     for line in judge_capture(options.file, options.capture, options.nic, profile.chosen(options.target), sources):
         print(json.dumps(line))
@@ -119,8 +118,8 @@ def _interp(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
 
 
 def _scenarios(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
-    from compiler.pipeline import run_scenarios
     from compiler import profile
+    from compiler.pipeline import run_scenarios
 
     print(json.dumps(run_scenarios(options.file, profile.chosen(options.target), sources)))
     return []

@@ -15,7 +15,6 @@ from compiler.source import Span
 from compiler.tables.capture import START
 
 
-
 @dataclass(frozen=True, slots=True)
 class Result:
     """One step of a test: what was expected and what the interpreter made of it, in the words of a policy ("drop by ssh-scan").

@@ -12,7 +12,7 @@ from compiler.source import Sources, Span
 from compiler.suggest import closest, hint
 
 COUNTED = frozenset(("default", "control", "seen", "handed-on"))  # beside the rules, in every chain
-RESERVED = COUNTED | {"carried", "unreadable", "unmarked", "unclassified"}  # the stages' own counters
+RESERVED = COUNTED | {"carried", "unreadable", "unmarked", "unclassified", "elsewhere"}  # the stages' own counters
 MAX_NAME = 40
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -105,8 +105,8 @@ class CProgram:
     def refusal(self, code: str, message: str, help_: str, span: Span | None = None) -> Diagnostic:
         return Diagnostic(code, message, span or self.span, help_)
 
-    def finish(self, body: str) -> bundle.Code:
-        """Compile. `self.source` is the whole text then. Raises CompileError N901 (too long), N902 (too many maps), N905 (bug)."""
+    def finish(self, body: str, frags: bool = True) -> bundle.Code:
+        """Compile; frags: load as aware of multi-buffer frames. `self.source` is the whole text then. Raises CompileError N901 (too long), N902 (too many maps), N905 (bug)."""
         self.source = self._head() + body + "}\n"
         if len(body) > MAX_INSTRUCTIONS * _CHARACTERS:  # clang would take a minute to say the same
             raise CompileError([self._too_long(len(body) // _CHARACTERS)])
@@ -121,7 +121,7 @@ class CProgram:
             help_ = "use fewer named sets and fewer limits per source: each needs a map or two"
             message = f"{self.name} needs {len(maps)} BPF maps, the kernel allows {MAX_MAPS} a program"
             raise CompileError([self.refusal("N902", message, help_)])
-        return bundle.Code(self.name, self.nic, self.hook, code, maps, True)
+        return bundle.Code(self.name, self.nic, self.hook, code, maps, frags)
 
     def _too_long(self, count: int) -> Diagnostic:
         message = f"{self.name} comes to {count} BPF instructions or more; {MAX_INSTRUCTIONS} are possible"

@@ -21,7 +21,7 @@ import msgspec
 
 from compiler import bundle, ir, place
 from compiler.diagnostics import CompileError, Diagnostic
-from compiler.targets import nft_chain, nft_refuse, nft_sets
+from compiler.targets import nft_chain, nft_refuse, nft_sets, tcx
 from compiler.targets import nft_json as nft
 from compiler.targets.nft_chain import Stage
 from compiler.targets.nft_json import Json
@@ -121,6 +121,8 @@ def _ingress(nic: place.NicPlacement, item: place.ChainPlacement) -> Stage:
         stage.add_chain("to-pass")
         stage.add_chain("to-hand-on")
         stage.on_pass, stage.on_hand = [nft.goto(stage.name("to-pass"))], [nft.goto(stage.name("to-hand-on"))]
+        elsewhere = nft.count(stage.counter(tcx.ELSEWHERE, "drop", tcx.ELSEWHERE_TEXT))
+        stage.add("to-hand-on", [nft.match(nft.meta("pkttype"), "other"), elsewhere, nft.DROP], tcx.ELSEWHERE_TEXT)
         for part, mark in (("to-pass", bundle.MARK_PASSED), ("to-hand-on", bundle.MARK_PENDING)):
             _mark(stage, part, mark | nic.index << 24)
     nft_chain.judge(stage)

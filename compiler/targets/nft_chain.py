@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from compiler import bundle, ir
 from compiler.diagnostics import Diagnostic
-from compiler.targets import nft_expr, nft_layout
+from compiler.targets import nft_expr, nft_layout, tcx
 from compiler.targets import nft_json as nft
 from compiler.targets.nft_json import Json
 from compiler.targets.nft_layout import Layout
@@ -48,7 +48,7 @@ class Stage:
         """The counter of a rule, or of the stage itself; its name."""
         name = f"{self.chain.name}.{rule.name if rule else kind}"
         span = rule.span if rule else self.chain.span
-        of_kind = "rule" if rule or kind == "unreadable" else kind
+        of_kind = "rule" if rule or kind == "unreadable" else "other" if kind == tcx.ELSEWHERE else kind
         self.counters.setdefault(name, bundle.Counter(name, self.stage, of_kind, 0, verdict, span.file, span.line, text))
         return name
 

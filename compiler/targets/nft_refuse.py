@@ -12,7 +12,7 @@ from compiler import ir
 from compiler import ranges as rng
 from compiler.diagnostics import Diagnostic
 
-RESERVED = ("seen", "default", "control", "handed-on", "carried", "unreadable")
+RESERVED = ("seen", "default", "control", "handed-on", "carried", "unreadable", "elsewhere")
 MIN_INTERVAL = 1000 * ir.TICKS_PER_NS  # nft counts whole nanoseconds: up to 1 Mpps the rate is exact to 0.1 %
 INET_HOOKS = ("prerouting", "forward", "postrouting")
 XDP = "write `xdp native` (or generic) for the nic and put the rule before the first stateful one: XDP can"

@@ -15,7 +15,7 @@ from compiler.diagnostics import CompileError
 from compiler.targets import c_expr, tcx, xdp_rules, xdp_steer
 from compiler.targets.c_program import CProgram, counter
 
-_RESERVED = ("seen", "default", "control", "handed-on", "unmarked")
+_RESERVED = ("seen", "default", "control", "handed-on", "unmarked", "elsewhere")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,10 @@ def lower(placed: place.Placed) -> XdpParts:
         chain = early_chain(nic)
         if chain or xdp_steer.needed(nic):
             c = CProgram(f"{nic.nic.name}.xdp", nic.nic.name, "xdp", sets, nic.nic.span)
-            made.append((c.finish(_Program(c, nic, chain, steers.get(nic.nic.name), indices).body()), c))
+            # Not for generic XDP: skb_pp_cow_data loses skb->mac_len there, and tc would read every header 14 octets late. Without
+            # the flag the kernel makes large frames linear instead.
+            code = c.finish(_Program(c, nic, chain, steers.get(nic.nic.name), indices).body(), frags=nic.nic.xdp == "native")
+            made.append((code, c))
         if tcx.carries(nic) and not any(shape.direction == "in" for shape in nic.shapes):
             made.append(tcx.ingress(nic, sets))
     return _parts(made, sets)

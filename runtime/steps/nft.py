@@ -12,6 +12,7 @@ from runtime.backends.nft import Json, NftError
 from runtime.context import Context
 from runtime.steps import Step, StepError
 from runtime.steps.nft_content import FAMILIES, OWNER, TABLE, added, compare, decoded, fill, installed, require_devices
+from runtime.steps.nft_ports import require_stack
 
 ETHER_HEADER = {"ingress": 14, "conntrack": 14, "egress": 0}  # octets a packet that nft's counters leave out there
 
@@ -26,6 +27,8 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         _refuse_foreign(family, found)
     for table in wanted.values():
         require_devices(fill(table, context, generation), context)
+    if new is not None:
+        require_stack(context, new)
     swap = _Swap(context, wanted, before, generation)
     return [_DryRun(swap), swap, _Clean(context, wanted, generation)]
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from compiler import frames
 from compiler.bundle import Bundle
 from runtime import plan, slots
 from runtime.context import Context, Device
@@ -71,6 +72,7 @@ def wired(near: str, far: str, state: Path) -> Iterator[Wire]:
     """Up, silent (no IPv6 autoconfiguration), with queues enough for native XDP, and a bpffs in `state` that is unmounted at the end."""
     ip(near, "link", "add", NEAR, "numrxqueues", "2", "numtxqueues", "2", "type", "veth", "peer", "name", FAR, "netns", far,
        "numrxqueues", "2", "numtxqueues", "2")  # fmt: skip
+    ip(near, "link", "set", NEAR, "address", frames.DST_MAC)
     for namespace, device in ((near, NEAR), (far, FAR)):
         ip(namespace, "link", "set", device, "addrgenmode", "none", "arp", "off", "up")
     index = int(ip(near, "-o", "link", "show", NEAR).split(":")[0])

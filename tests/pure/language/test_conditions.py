@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from compiler import ir
 from compiler.diagnostics import CompileError
@@ -115,3 +117,38 @@ def test_refused(text: str, code: str) -> None:
 )  # fmt: skip
 def test_what_some_packet_can_meet_is_allowed(text: str) -> None:
     parse_expr(text, PROGRAM)
+
+
+Pair = tuple[str, ir.Expr]
+
+
+def _joined(kind: type[ir.And | ir.Or], pairs: list[Pair]) -> Pair:
+    """Several conditions side by side or with `or`; an `or` inside an *and* is put into parentheses."""
+    word = " " if kind is And else " or "
+    texts = [f"({text})" if isinstance(expr, Or) else text for text, expr in pairs]
+    items: list[ir.Expr] = []
+    for _, expr in pairs:
+        items += expr.items if isinstance(expr, kind) else [expr]
+    return word.join(texts), kind(tuple(items))
+
+
+_ATOMS = st.sampled_from([(text, expr) for text, expr in CASES if not isinstance(expr, (And, Or, Not))])
+_CONDITIONS = st.recursive(
+    _ATOMS,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=2, max_size=4).map(lambda pairs: _joined(And, pairs)),
+        st.lists(inner, min_size=2, max_size=4).map(lambda pairs: _joined(Or, pairs)),
+        inner.map(lambda pair: (f"not ({pair[0]})", Not(pair[1]))),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None)
+@given(_CONDITIONS)
+def test_any_nesting_means_what_it_says(pair: Pair) -> None:
+    text, meaning = pair
+    try:
+        assert parse_expr(text, PROGRAM) == meaning
+    except CompileError as error:
+        assert {d.code for d in error.diagnostics} == {"N037"}

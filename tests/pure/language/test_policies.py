@@ -155,4 +155,5 @@ def test_everything_is_there() -> None:
         "wan->lan.pass-established",
         "wan.shape.out.web",
         "wan.steer.dns",
+        "banned.never",
     }
