@@ -20,6 +20,7 @@ MAX_PAYLOAD = 512 << 20  # bytes, decompressed
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.><:/-]{1,120}\Z")]
 DeviceName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:@-]{1,15}\Z")]  # IFNAMSIZ, no '/' or space
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]  # the longest time of the language: compiler/units.py
 U32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 
 # skb->mark: the byte that netc reserves for itself, and what it says of a packet. The low four bits of the byte: the nic's index.
@@ -210,7 +211,7 @@ class Assertion(Model):
 
 class Expect(Model):
     nic: Name
-    window: Count
+    window: Nanoseconds
     otherwise: str
     assertions: tuple[Assertion, ...]
 
@@ -222,7 +223,7 @@ class DynamicSet(Model):
     nic: Name
     map: U32
     size: U32
-    timeout: Count
+    timeout: Nanoseconds
 
 
 class Bundle(Model):
