@@ -48,7 +48,7 @@ def refused(evidence: str, error: OSError) -> Refusal:
 
 def knob(context: Context, setting: Setting) -> Knob:
     """The knob that a setting turns. Raises Refusal for one that this netc does not know, KeyError for a nic that is not bound."""
-    from runtime.knobs import affinity, host, nic, steering, vlan
+    from runtime.knobs import affinity, host, nic, queues, steering, vlan
 
     group, key = setting.group, setting.key
     if group == "sysctl":
@@ -72,7 +72,9 @@ def knob(context: Context, setting: Setting) -> Knob:
         case "irq":
             return affinity.Interrupts(device)
         case "xps" | "rps":
-            return affinity.PacketSteering(device.name, group)
+            return queues.PacketSteering(device.name, group)
+        case "queue" if key in queues.RAW:
+            return queues.QueueFile(device.name, key, queues.RAW[key])
         case "vlan":
             return vlan.TagsInFrame(device.name)
     raise Refusal(f"this netc knows no settings of the group {group!r}", "apply it with the netc that compiled it")

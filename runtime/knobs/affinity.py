@@ -1,7 +1,6 @@
-"""Which CPUs serve a device: interrupts (/proc/irq), XPS and RPS (the queues' files in sysfs).
+"""Which CPUs serve a device's interrupts (/proc/irq), and how the kernel writes lists and masks of CPUs.
 
-The wish is a list of CPUs. Interrupt i and transmit queue i get CPU i of the list, counted round; with fewer transmit queues than CPUs
-a queue gets every n-th. RPS: every receive queue spreads over all of them. Values are one CPU list a queue, as the kernel writes them.
+The wish is a list of CPUs; interrupt i gets CPU i of the list, counted round. Values are one CPU list an interrupt.
 """
 
 from __future__ import annotations
@@ -55,58 +54,6 @@ class Interrupts:
         if not found:
             raise Refusal(f"{self._device.name} has no interrupts of its own (netdev napi-get and sysfs msi_irqs name none)")
         return found
-
-
-class PacketSteering:
-    """xps_cpus of every transmit queue, or rps_cpus of every receive queue."""
-
-    outage = ""
-    after: tuple[str, ...] = ("channels",)
-
-    def __init__(self, device: str, group: str) -> None:
-        self._device, self._file = device, f"{group}_cpus"
-        self._queues = "tx-" if group == "xps" else "rx-"
-
-    def read(self) -> Value:
-        with self._sysfs() as tree:
-            return [self._get(tree, path) for path in self._paths(tree)]
-
-    def resolve(self, wanted: Wanted) -> Value:
-        cpus = online(wanted)
-        with self._sysfs() as tree:
-            count = len(self._paths(tree))
-        if self._queues == "rx-":
-            return [shown(cpus)] * count
-        return [shown(cpus[at::count] if count < len(cpus) else [cpus[at % len(cpus)]]) for at in range(count)]
-
-    def write(self, value: Value) -> None:
-        with self._sysfs() as tree:
-            for path, cpus in zip(self._paths(tree), value if isinstance(value, list) else [], strict=False):
-                try:
-                    tree.write(path, mask(str(cpus)))
-                except OSError as error:
-                    raise refused(path, error) from None
-
-    def _get(self, tree: Sysfs, path: str) -> str:
-        try:
-            return unmask(tree.read(path))
-        except OSError as error:
-            why = " (the device has one transmit queue)" if error.errno == errno.ENOENT and self._queues == "tx-" else ""
-            raise Refusal(f"{path}: {error.strerror}{why}") from None
-
-    def _paths(self, tree: Sysfs) -> list[str]:
-        queues = f"class/net/{self._device}/queues"
-        try:
-            names = [name for name in tree.names(queues) if name.startswith(self._queues)]
-        except OSError as error:
-            raise refused(queues, error) from None
-        return [f"{queues}/{name}/{self._file}" for name in names]
-
-    def _sysfs(self) -> Sysfs:
-        try:
-            return Sysfs()
-        except OSError as error:
-            raise refused("sysfs of this network namespace", error) from None
 
 
 def device_irqs(device: Device) -> list[int]:

@@ -11,6 +11,7 @@ import msgspec
 from compiler.bundle import Setting
 from runtime.knobs import Value
 from runtime.steps import StepError
+from runtime.steps.queue_settings import PER_QUEUE, is_only_kept, joined
 
 _FILE = "settings.json"
 
@@ -43,19 +44,39 @@ class SavedSettings:
             mend = "take the file away; then netc no longer knows what the settings were before it"
             raise StepError(f"reading {self.state / _FILE}", f"not as netc wrote it: {error}", mend) from None
 
-    def remember(self, device: str, setting: Setting, before: Value) -> bool:
-        """Keep the value unless an older one is kept. True when it was new."""
+    def get(self, device: str, setting: Setting) -> Saved | None:
+        return self.all().get(knob_key(device, setting))
+
+    def put(self, device: str, setting: Setting, before: Value) -> None:
+        """Keep the value in place of what is kept."""
+        saved = Saved(device, setting, before if isinstance(before, int | str) else list(before))
         kept = self.all()
-        key = knob_key(device, setting)
-        if key in kept:
-            return False
-        self._write({**kept, key: Saved(device, setting, before if isinstance(before, int | str) else list(before))})
-        return True
+        if kept.get(knob_key(device, setting)) != saved:
+            self._write({**kept, knob_key(device, setting): saved})
+
+    def remember(self, device: str, setting: Setting, before: Value) -> None:
+        """Keep the value unless an older one is kept; of queues that came since, what they have now."""
+        old = self.get(device, setting)
+        if old is None:
+            self.put(device, setting, before)
+        elif setting.group in PER_QUEUE:
+            self.put(device, old.setting if is_only_kept(setting) else setting, joined(old.before, before))
+
+    def go_back(self, device: str, setting: Setting, to: Saved | None) -> None:
+        """Keep what `get` gave before."""
+        if to is None:
+            self.forget(device, setting)
+        else:
+            self.put(device, to.setting, to.before)
 
     def forget(self, device: str, setting: Setting) -> None:
         kept = self.all()
         if kept.pop(knob_key(device, setting), None) is not None:
             self._write(kept)
+
+    def keeps(self, device: str, group: str) -> bool:
+        """Is a setting of this group still netc's?"""
+        return any(saved.device == device and saved.setting.group == group for saved in self.all().values())
 
     def _write(self, kept: dict[str, Saved]) -> None:
         from runtime.state import write_atomically

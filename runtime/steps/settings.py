@@ -9,11 +9,11 @@ from __future__ import annotations
 from compiler.bundle import Bundle, Setting
 from runtime.context import Context
 from runtime.knobs import Knob, Refusal, Value, knob
-from runtime.steps import Step, StepError
-from runtime.steps.saved_settings import SavedSettings, knob_key
+from runtime.steps import Step, StepError, queue_settings
+from runtime.steps.saved_settings import Saved, SavedSettings, knob_key
 
 # Channels reset RSS tables and queue files in many drivers, so they come first; flow rules need the queues.
-ORDER = ("require", "channels", "ring", "rss", "hash", "ntuple", "vlan", "feature", "priv-flag", "coalesce", "pause", "irq", "xps", "rps", "sysctl")
+ORDER = ("require", "channels", "ring", "rss", "hash", "ntuple", "vlan", "feature", "priv-flag", "coalesce", "pause", "irq", "xps", "rps", "queue", "sysctl")
 
 
 class SettingStep:
@@ -24,9 +24,10 @@ class SettingStep:
     def __init__(self, context: Context, setting: Setting, turn: Knob, wanted: Value | None = None) -> None:
         """wanted: the very value to write (restoring), else the setting's own is resolved when the step runs."""
         self.setting, self._knob, self._exact = setting, turn, wanted
-        self._kept = SavedSettings(context.state)
+        self._context, self._kept = context, SavedSettings(context.state)
         self._device = device_name(context, setting)
-        self._newly_kept = False
+        self._kept_before: list[tuple[Setting, Saved | None]] = []
+        self._queue_files: list[tuple[Setting, Knob, Value]] = []
         self.saved: dict[str, Value] | None = None
         self.skipped: list[tuple[Setting, str]] = []
         self.disruptive = turn.outage
@@ -42,46 +43,43 @@ class SettingStep:
 
     def undo(self) -> None:
         if self.saved is None:
+            self._keep_as_before()
             return
         before, self.saved = self.saved["before"], None
         try:
             if self._knob.read() != before:  # a refused write changed nothing, and writing again would be refused again
                 self._knob.write(before)
+            for _, turn, value in self._queue_files:
+                turn.write(value)
         except Refusal as refusal:
             raise StepError(f"putting {place(self.setting)} back to {show(before)}", refusal.words, refusal.mend) from None
-        if self._newly_kept:
-            self._kept.forget(self._device, self.setting)
-        if self._exact is not None:
-            self._kept.remember(self._device, self.setting, self._exact)
+        self._keep_as_before()
 
     def check(self) -> None:
         if self.skipped:
             return
         try:
-            now, wanted = self._knob.read(), self._wanted()
+            now = self._knob.read()
+            wanted = self._wanted(now)
         except Refusal as refusal:
             raise refusal_error(self.setting, refusal) from None
-        if not self._holds(now, wanted):
+        if now != wanted:
             mend = "something else changes it too; find it, or take the setting out of the policy"
             raise StepError(place(self.setting), f"is {show(now)}, not {show(wanted)}", mend)
 
-    def _holds(self, now: Value, wanted: Value) -> bool:
-        """What was put back queue by queue stays right when the queues themselves are put back after it, and there are more of them."""
-        if self._exact is not None and self._knob.after and isinstance(now, list) and isinstance(wanted, list):
-            return all(a == b for a, b in zip(now, wanted, strict=False))
-        return now == wanted
-
-    def _wanted(self) -> Value:
-        return self._exact if self._exact is not None else self._knob.resolve(self.setting.value)
+    def _wanted(self, now: Value) -> Value:
+        if self._exact is None:
+            return self._knob.resolve(self.setting.value)
+        return queue_settings.fitted(self._exact, now) if self.setting.group in queue_settings.PER_QUEUE else self._exact
 
     def _turn(self) -> None:
-        before, wanted = self._knob.read(), self._wanted()
+        before = self._knob.read()
+        wanted = self._wanted(before)
+        self._kept_before = [(self.setting, self._kept.get(self._device, self.setting))]
         if before == wanted:
-            if self._exact is not None:
-                self._kept.forget(self._device, self.setting)
+            self._given_back(before)
             return
-        if self._exact is None:
-            self._newly_kept = self._kept.remember(self._device, self.setting, before)
+        self._keep(before)
         self.saved = {"before": before}
         try:
             self._knob.write(wanted)
@@ -90,7 +88,30 @@ class SettingStep:
         except Refusal:
             self.undo()
             raise
-        if self._exact is not None:
+        self._given_back(wanted)
+
+    def _keep(self, before: Value) -> None:
+        """In the state directory, before anything changes: the value, and what the queues have that a change of their number forgets."""
+        if self.setting.group == "channels":
+            self._queue_files = queue_settings.files(self._context, self.setting)
+        kept = [(self.setting, before), *((setting, value) for setting, _, value in self._queue_files)]
+        self._kept_before = [(setting, self._kept.get(self._device, setting)) for setting, _ in kept]
+        if self._exact is None:
+            for setting, value in kept:
+                self._kept.remember(self._device, setting, value)
+
+    def _keep_as_before(self) -> None:
+        for setting, saved in self._kept_before:
+            self._kept.go_back(self._device, setting, saved)
+
+    def _given_back(self, now: Value) -> None:
+        """Forget what is given back, unless queues that netc took away have their part of it still to come."""
+        if self._exact is None:
+            return
+        short = self.setting.group in queue_settings.PER_QUEUE and isinstance(now, list) and len(now) < len(_entries(self._exact))
+        if short and self._kept.keeps(self._device, "channels"):
+            self._kept.put(self._device, queue_settings.only_kept(self.setting, self.setting.group, self.setting.key), self._exact)
+        else:
             self._kept.forget(self._device, self.setting)
 
     def _skip(self, words: str) -> None:
@@ -126,17 +147,28 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     """
     wanted = sorted(new.settings if new else (), key=_rank)
     keys = {knob_key(device_name(context, setting), setting) for setting in wanted}
-    made: list[Step] = []
-    for saved in sorted(SavedSettings(context.state).all().values(), key=lambda saved: _rank(saved.setting), reverse=True):
-        if knob_key(saved.device, saved.setting) not in keys and (step := _restore(context, saved.device, saved.setting, saved.before)):
-            made.append(step)
+    leaving = _leaving(context, keys)
+    made = _restores(context, [saved for saved in leaving if not queue_settings.is_only_kept(saved.setting)])
     changed: set[str] = {step.setting.group for step in made if isinstance(step, SettingStep)}
     for setting in wanted:
         if step := _plan(context, setting, changed):
             made.append(step)
             if isinstance(step, SettingStep):
                 changed.add(setting.group)
+    if "channels" in changed or not any(setting.group == "channels" for setting in wanted):
+        made += _restores(context, [saved for saved in leaving if queue_settings.is_only_kept(saved.setting)])
     return made
+
+
+def _leaving(context: Context, wanted: set[str]) -> list[Saved]:
+    """What netc changed and no setting asks for any more: the last first, and what queues have after the queues themselves."""
+    kept = sorted(SavedSettings(context.state).all().items(), key=lambda item: _rank(item[1].setting), reverse=True)
+    return sorted((saved for key, saved in kept if key not in wanted), key=lambda saved: saved.setting.group in queue_settings.PER_QUEUE)
+
+
+def _restores(context: Context, leaving: list[Saved]) -> list[Step]:
+    steps = (_restore(context, saved.device, saved.setting, saved.before) for saved in leaving)
+    return [step for step in steps if step is not None]
 
 
 def skipped(made: list[Step]) -> list[tuple[Setting, str]]:
@@ -195,6 +227,10 @@ def _restore(context: Context, device: str, setting: Setting, before: Value) -> 
         return SettingStep(context, moved, knob(context, moved), before)
     except Refusal as refusal:
         return SkippedSetting(moved, refusal.words)
+
+
+def _entries(value: Value) -> list[int | str]:
+    return value if isinstance(value, list) else []
 
 
 def _rank(setting: Setting) -> tuple[int, str, str]:
