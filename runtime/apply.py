@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from compiler import bundle as bundles
-from runtime import binding, counters, lock, plan, recover, slots, state, transaction, verify
+from compiler.bundle import Bundle
+from runtime import admission, binding, counters, lock, plan, recover, slots, state, transaction, verify
 from runtime.context import Context
 from runtime.journal import Intent, Journal
 from runtime.plan import Plan
@@ -58,9 +59,16 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
     record = store.record()
     current = installed_here(record)
     old = store.bundle(current.bundle) if current else None
-    new = bundles.decode(change.data) if change.data is not None else None
+    new = admitted(change.data) if change.data is not None else None
     bound = with_devices(context, change.bindings, current.bindings if current else {})
     return plan.build(bound, new, old, record.generation + 1), bound
+
+
+def admitted(data: bytes) -> Bundle:
+    """A bundle file's content, which netc's own compiler could have written. Raises BundleError, StepError."""
+    bundle = bundles.decode(data)
+    admission.check(bundle)
+    return bundle
 
 
 def installed_here(record: state.Record) -> state.Installed | None:
@@ -109,7 +117,7 @@ def prepare_slots(store: state.Store, new: bytes | None, old: state.Installed | 
     if new is None:
         return
     known = store.slots()
-    assigned = slots.assign([bundles.decode(new), *([store.bundle(old.bundle)] if old else [])], known)
+    assigned = slots.assign([admitted(new), *([store.bundle(old.bundle)] if old else [])], known)
     if assigned != known:
         store.write_slots(assigned)
 

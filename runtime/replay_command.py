@@ -44,9 +44,7 @@ def run(options: argparse.Namespace) -> int:
     if not is_bundle:
         data, warnings = compiler_child.compile(options.file, options.target, options.json)
         sys.stderr.write(warnings)
-    from compiler import bundle as bundles
-
-    bundle = bundles.decode(data)
+    bundle = apply.admitted(data)
     nic = replay.nic_of(bundle, options.nic)
     _show(_by_kernel(bundle, nic, options) if options.engine == "xdp" else _by_interpreter(nic, options), options)
     return 0

@@ -112,10 +112,9 @@ def bundle_bytes(options: argparse.Namespace) -> bytes:
 
 def wanted_change(command: str, data: bytes, options: argparse.Namespace, target: targets.Target) -> Change:
     """The change with every nic bound: by --nic, else as the lab or the policy says."""
-    from compiler import bundle as bundles
     from runtime import apply, binding
 
-    bundle = bundles.decode(data)
+    bundle = apply.admitted(data)
     wanted = binding.parse(options.nic)
     if target.lab:
         from runtime.lab import topology
