@@ -5,20 +5,16 @@ Every step is the command that a person would type, shown before it runs.
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from runtime import cli, counters, output
 from runtime.counters import Reading
-from runtime.lab import build, packets, topology, words
+from runtime.lab import account, build, packets, topology
 from runtime.lab import lab as labs
 from runtime.lab.lab import Lab
-from runtime.lab.packets import OUT, Line
+from runtime.lab.packets import Line
 
-Counts = dict[str, int]
-_SETTLE_SECONDS = 5.0
 _WAYS = {"pass": "passed", "drop": "dropped"}
 
 
@@ -28,9 +24,10 @@ def run(policy: Path, name: str) -> int:
     try:
         if _netc("lab", "up", name) or _netc("apply", str(policy), "--lab", name):
             return 1
-        wrong = _send_all(labs.find(name), name, lines)
+        lab = labs.find(name)
+        wrong = _send_all(lab, lines)
         broken = _netc("counters", "--lab", name) + _netc("verify", "--lab", name)
-        _show_path(name)
+        _show_path(lab)
         return int(bool(wrong or broken))
     finally:
         if build.read(topology.names(name)) is not None:
@@ -42,65 +39,25 @@ def _netc(*arguments: str) -> int:
     return cli.main(list(arguments))
 
 
-def _send_all(lab: Lab, name: str, lines: Sequence[Line]) -> int:
+def _send_all(lab: Lab, lines: Sequence[Line]) -> int:
     """Send each line's packets and compare the counters it names. How many lines are wrong."""
-    frames = _frames(lines)
+    frames = account.frames(lines)
     print(output.paint(f"\n{sum(line.count for line in lines):,} packets, {len(lines)} kinds, each with the counters it must meet:", "bold"))
-    return sum(not _send(lab, name, line, frame) for line, frame in zip(lines, frames, strict=True))
+    return sum(not _send(lab, line, frame) for line, frame in zip(lines, frames, strict=True))
 
 
-def _frames(lines: Sequence[Line]) -> list[bytes]:
-    """One frame a line: a child a cable, not a child a packet."""
-    made: dict[int, bytes] = {}
-    for source in {line.source for line in lines}:
-        side, mine = _side(source), [line for line in lines if line.source == source]
-        found = words.frames([line.packet for line in mine], side, from_dut=source == OUT)
-        made |= {line.number: frame for line, frame in zip(mine, found, strict=True)}
-    return [made[line.number] for line in lines]
-
-
-def _send(lab: Lab, name: str, line: Line, frame: bytes) -> bool:
-    before = counts(name)
-    sent = lab.send_from_dut(frame, line.count) if line.source == OUT else lab.send(_side(line.source), frame, line.count)
-    got = _settled(name, before, line)
-    good = sum(got.values()) == line.count and all(got.values())
-    mark = output.paint("ok", "green") if good else output.paint("NOT OK", "red")
-    shown = ", ".join(f"{counter} +{packets:,}" for counter, packets in got.items())
+def _send(lab: Lab, line: Line, frame: bytes) -> bool:
+    met = account.send(lab, line, frame)
+    mark = output.paint("ok", "green") if met.good else output.paint("NOT OK", "red")
+    shown = ", ".join(f"{counter} +{packets:,}" for counter, packets in met.got.items())
     print(f"  {line.count:>6,} {line.source:<3} {line.packet:<58} {shown}  {mark}")
-    return good and sent.packets == line.count
+    return met.good
 
 
-def _settled(name: str, before: Mapping[str, int], line: Line) -> Counts:
-    """By how much the line's counters went up, once they account for what was sent (the stack takes a moment)."""
-    deadline = time.monotonic() + _SETTLE_SECONDS
-    while True:
-        now = counts(name)
-        got = {counter: now.get(counter, 0) - before.get(counter, 0) for counter in line.counters}
-        if sum(got.values()) >= line.count or time.monotonic() > deadline:
-            return got
-        time.sleep(0.01)
-
-
-def counts(name: str) -> Counts:
-    """Packets of every counter of the lab's policy, summed over its stages."""
-    totals: Counts = {}
-    for reading in _readings(name):
-        totals[reading.counter.name] = totals.get(reading.counter.name, 0) + reading.packets
-    return totals
-
-
-def _readings(name: str) -> list[Reading]:
-    from runtime.commands import status, target
-
-    with target.opened(argparse.Namespace(lab=name, state_dir=None, bpffs=None)) as opened:
-        _, bundle, context = status.installed(opened)
-        return counters.read(context, bundle)
-
-
-def _show_path(name: str) -> None:
+def _show_path(lab: Lab) -> None:
     """Stage by stage: what came in, and where it went from there."""
     print(output.paint("\nThe path that the packets took:", "bold"))
-    readings = _readings(name)
+    readings = account.readings(lab)
     rows = []
     for stage in counters.STAGES:
         here = [reading for reading in readings if reading.counter.stage == stage]
@@ -122,7 +79,7 @@ def _gap(readings: Sequence[Reading], chain: str) -> int:
 
 def _ways(readings: Sequence[Reading]) -> list[str]:
     """`4,355 seen`, then how many were dropped, passed and handed on; targets and classes by their own names."""
-    ways: Counts = {}
+    ways: dict[str, int] = {}
     for reading in readings:
         counter = reading.counter
         named = counter.kind in ("class", "other") or counter.stage == "steer"
@@ -130,6 +87,3 @@ def _ways(readings: Sequence[Reading]) -> list[str]:
         ways[way] = ways.get(way, 0) + reading.packets
     return [f"{packets:,} {way}" for way, packets in sorted(ways.items(), key=lambda item: item[0] != "seen") if packets]
 
-
-def _side(source: str) -> topology.Side:
-    return topology.WAN if source == OUT else topology.side(source)

@@ -38,9 +38,9 @@ def test_what_is_sent_is_what_is_counted(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_a_wrong_count_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str], unique: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody answers from 203.0.113.98, so its line cannot hold."""
-    from runtime.lab import demo
+    from runtime.lab import account
 
-    monkeypatch.setattr(demo, "_SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr(account, "SETTLE_SECONDS", 0.2)
     status, out = _demo(tmp_path, capsys, unique, _LINES)
     assert status == 1
     assert "wan.in.established +0  NOT OK" in out
