@@ -10,7 +10,7 @@ from compiler.bundle import Bundle, Nft
 from runtime.backends import nft as backend
 from runtime.backends.nft import Json, NftError
 from runtime.context import Context
-from runtime.steps import Step, StepError
+from runtime.steps import Step, StepError, nft_record
 from runtime.steps.nft_content import FAMILIES, OWNER, TABLE, added, compare, decoded, fill, installed, require_devices
 from runtime.steps.nft_ports import require_stack
 
@@ -63,8 +63,15 @@ class _Swap:
     def do(self) -> None:
         present = installed()
         saved = {family: _generation(found) for family, found in present.items()}
+        for family in self.changed_tables(present):  # a dormant table wakes up, and only then lets its chains be replaced
+            _run([{"add": {"table": {"family": family, "name": TABLE}}}], self.text)
         _run(_transaction(self.context, self.wanted, self.generation, present), self.text)
         self.saved = saved
+        nft_record.save(self.context.state, {family: _static_sets(table) for family, table in self.wanted.items()})
+
+    def changed_tables(self, present: dict[str, list[Json]]) -> list[str]:
+        """The tables whose flags are no longer netc's."""
+        return [family for family in present if family in self.wanted and nft_record.table_changed(self.context.state, family)]
 
     def undo(self) -> None:
         """What was there before, by one transaction, from the old bundle; what the new one alone brought goes again."""
@@ -75,14 +82,17 @@ class _Swap:
             commands += _restore(self.context, family, self.before.get(family), number, present.get(family))
         if commands:
             _run(commands, "nft: bring back the old rules")
+            nft_record.save(self.context.state, {family: _static_sets(table) for family, table in self.before.items()})
 
     def check(self) -> None:
-        """Every chain, rule (by chain, number and comment), set, limit and counter of the bundle is in the kernel, and no chain more."""
+        """Every chain, rule, set with its members, limit and counter of the bundle is in the kernel as it was applied, and no chain more."""
         present = installed()
         for family, table in self.wanted.items():
             if family not in present:
                 raise StepError(f"table {family} {TABLE}", "it is not there", "apply again")
-            compare(family, fill(table, self.context, self.generation), present[family])
+            filled = fill(table, self.context, self.generation)
+            compare(family, filled, present[family])
+            nft_record.compare(self.context.state, family, filled, present[family])
         for family in set(present) - set(self.wanted):
             if left := {name for name in backend.names(present[family], "chain") if name != OWNER}:
                 raise StepError(f"table {family} {TABLE}", f"chains that nothing asks for: {', '.join(sorted(left))}", "apply again")
@@ -99,8 +109,10 @@ class _DryRun:
         self.swap = swap
 
     def do(self) -> None:
-        swap = self.swap
-        _run(_transaction(swap.context, swap.wanted, swap.generation, installed()), self.text, dry_run=True)
+        swap, present = self.swap, installed()
+        anew = swap.changed_tables(present)  # these are tried from nothing: as they are the kernel would refuse
+        commands = _transaction(swap.context, swap.wanted, swap.generation, {f: i for f, i in present.items() if f not in anew})
+        _run([*(_delete("table", family, TABLE) for family in anew), *commands], self.text, dry_run=True)
 
     def undo(self) -> None:
         """Nothing was changed."""
@@ -143,13 +155,16 @@ def _transaction(context: Context, wanted: dict[str, Nft], generation: int, pres
 def _replace(context: Context, family: str, table: Nft | None, generation: int, found: list[Json]) -> list[Json]:
     """Commands that make one table, now `found`, what `table` says (None: no rules): old chains and sets go, new ones come.
 
-    A set that is there stays and is not loaded again: its name has its content's hash.
+    A set that is there stays and is not loaded again: its name has its content's hash. What somebody changed by hand is made anew.
     """
     filled = fill(table, context, generation) if table else []
     wanted, there = backend.names(map(added, filled), "set"), backend.names(found, "set")
-    coming = [command for command in filled if added(command).get("set", {}).get("name") not in there]
+    limits = backend.names(map(added, filled), "limit") & backend.names(found, "limit")
+    sets, limits = nft_record.changed(context.state, family, there & wanted, limits)
+    coming = [command for command in filled if added(command).get("set", {}).get("name") not in there - sets]
     chains = _removal(family, found)
-    unused = [_delete("set", family, name) for name in sorted(there - wanted)]
+    unused = [_delete("set", family, name) for name in sorted(there - wanted | sets)]
+    unused += [_delete("limit", family, name) for name in sorted(limits)]
     return [*coming[:2], *chains, *unused, *coming[2:]]
 
 
@@ -185,6 +200,10 @@ def _delete(kind: str, family: str, name: str) -> Json:
 
 def _tables(bundle: Bundle | None) -> dict[str, Nft]:
     return {table.family: table for table in bundle.nft} if bundle else {}
+
+
+def _static_sets(table: Nft) -> set[str]:
+    return backend.names(map(added, decoded(table)), "set")
 
 
 def _names(tables: dict[str, Nft]) -> str:

@@ -94,8 +94,10 @@ def compare(family: str, wanted: list[Json], found: list[Json]) -> None:
             raise StepError(f"table {family} {TABLE}", f"chain {', '.join(sorted(more))} is not the policy's", "apply again")
     if base := _first_difference({n: b for n, b in _bases(asked_for).items() if b}, {n: b for n, b in _bases(found).items() if b}):
         raise StepError(f"table {family} {TABLE}, chain {base}", "its hook, priority or policy is not what was applied", "apply again")
-    if chain := _first_difference(_rules(asked_for), _rules(found)):
-        raise StepError(f"table {family} {TABLE}, chain {chain}", "its rules are not the policy's: they were changed by hand", "apply again")
+    asked_rules, rules_there = _rules(asked_for), _rules(found)
+    if chain := _first_difference(asked_rules, rules_there):
+        words = _which_rule(asked_rules.get(chain, []), rules_there.get(chain, []))
+        raise StepError(f"table {family} {TABLE}, chain {chain}", f"{words}: it was changed by hand", "apply again")
 
 
 def _bases(items: Iterable[Json]) -> dict[str, tuple[object, ...]]:
@@ -111,6 +113,17 @@ def _rules(items: Iterable[Json]) -> dict[str, list[str]]:
         if rule := item.get("rule"):
             found.setdefault(rule["chain"], []).append(rule.get("comment", ""))
     return found
+
+
+def _which_rule(wanted: list[str], found: list[str]) -> str:
+    """The first difference between the texts of a chain's rules, which is there, in words."""
+    pairs = zip([*wanted, None], [*found, None], strict=False)
+    asked, there = next(pair for pair in pairs if pair[0] != pair[1])
+    if there is None or (asked is not None and found.count(asked) < wanted.count(asked)):
+        return f"the rule `{asked}` is not there"
+    if asked is None or wanted.count(there) < found.count(there):
+        return f"the rule `{there}` is not the policy's" if there else "a rule without a name is not the policy's"
+    return f"the rule `{asked}` stands at another place"
 
 
 def _first_difference(wanted: dict[str, Any], found: dict[str, Any]) -> str:
