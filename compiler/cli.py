@@ -13,6 +13,7 @@ from pathlib import Path
 
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frames import FrameError
+from compiler.import_classbench import ImportFailed
 from compiler.source import Sources
 from compiler.tables.capture import CaptureError
 
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     except CompileError as error:
         _report(error.diagnostics, sources, options.json)
         return 1
-    except (CaptureError, FrameError) as error:
+    except (CaptureError, FrameError, ImportFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -66,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     frames.add_argument("--src-mac", default="")
     frames.add_argument("--dst-mac", default="")
     frames.set_defaults(run=_frames, file=Path("-"))
+    importing = commands.add_parser("import", help="a filter set of another tool to a policy, on stdout")
+    importing.add_argument("format", choices=("classbench",))
+    importing.add_argument("file", type=Path)
+    importing.add_argument("--protocol", action="append", default=[], metavar="N=M")
+    importing.add_argument("--nic", default="port")
+    importing.add_argument("--device", default="eth0")
+    importing.set_defaults(run=_import)
     return parser
 
 
@@ -140,4 +148,12 @@ def _frames(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
     for text in options.packets:
         sources.add("<packet>", text)
         print(frames.build(parse_packet(text), **macs).hex())
+    return []
+
+
+def _import(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
+    from compiler import import_classbench
+
+    filters = import_classbench.read(options.file, import_classbench.replaced_protocols(options.protocol))
+    sys.stdout.write(import_classbench.policy(filters, options.file.name, options.nic, options.device))
     return []

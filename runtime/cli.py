@@ -55,6 +55,7 @@ class Command:
 COMMANDS = (
     Command("compile", "runtime.commands.compile", "a policy to a bundle, or one stage of it as text"),
     Command("check", "runtime.commands.compile", "parse, check and prove a policy"),
+    Command("import", "runtime.commands.imports", "a filter set of another tool to a policy"),
     Command("explain", "runtime.commands.compile", "the page of a diagnostic's code"),
     Command("test", "runtime.test_command", "run a policy's tests on the interpreter and the kernel"),
     Command("replay", "runtime.replay_command", "verdict and rule of every packet of a capture"),
