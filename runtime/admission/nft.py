@@ -80,7 +80,7 @@ def _check_object(family: str, command: Any, nics: set[str], names: dict[str, se
 def _check_base(family: str, body: dict[str, Any], nics: set[str]) -> None:
     """A chain that packets enter by themselves."""
     device = body.get("dev")
-    if (family == "netdev") != ("dev" in body) or (device is not None and device not in {f"$dev:{nic}" for nic in nics}):
+    if (family == "netdev") != ("dev" in body) or (device is not None and not _among(device, {f"$dev:{nic}" for nic in nics})):
         raise _WrongError(f"chain {body['name']} on device {device!r}, which is none of the policy's")
     priority = body.get("prio")
     right = body.get("type") == "filter" and body.get("hook") in _HOOKS[family] and body.get("policy", "accept") in ("accept", "drop")
@@ -96,15 +96,15 @@ def _check_set(body: dict[str, Any]) -> None:
 
 
 def _check_rule(body: dict[str, Any], names: dict[str, set[str]]) -> None:
-    if body["chain"] not in names["chain"]:
+    if not _among(body["chain"], names["chain"]):
         raise _WrongError(f"a rule of chain {body['chain']!r}, which is not there")
     if not isinstance(body["expr"], list) or not isinstance(body.get("comment", ""), str) or len(body.get("comment", "")) > _TEXT:
         raise _WrongError(f"a rule of chain {body['chain']} that is no list of statements")
     for item in body["expr"]:
         word, value = _only(item, "a statement", _STATEMENTS)
-        if word in ("goto", "jump") and (not isinstance(value, dict) or value.get("target") not in names["chain"]):
+        if word in ("goto", "jump") and (not isinstance(value, dict) or not _among(value.get("target"), names["chain"])):
             raise _WrongError(f"{word} to a chain that is not there")
-        if word in ("counter", "limit") and value not in names[word]:
+        if word in ("counter", "limit") and not _among(value, names[word]):
             raise _WrongError(f"{word} {value!r}, which is not there")
         if word in ("match", "mangle", "log") and not isinstance(value, dict):
             raise _WrongError(f"{word} of {value!r}")
@@ -151,6 +151,10 @@ def _only(value: Any, what: str, known: tuple[str, ...]) -> tuple[str, Any]:
     if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in known:
         raise _WrongError(f"{what} is {', '.join(map(str, value)) if isinstance(value, dict) else repr(value):.80}, not one of {', '.join(known)}")
     return next(iter(value.items()))
+
+
+def _among(name: Any, names: set[str]) -> bool:
+    return isinstance(name, str) and name in names
 
 
 def _number(value: Any) -> bool:
