@@ -102,6 +102,9 @@ def _write(output: str, data: bytes) -> None:
     if output == "-":
         sys.stdout.buffer.write(data)
         return
+    if Path(output).exists() and not Path(output).is_file():  # a device or a pipe is written into, not replaced by a file
+        Path(output).write_bytes(data)
+        return
     beside = Path(f"{output}.{os.getpid()}.tmp")
     try:
         beside.write_bytes(data)

@@ -146,6 +146,9 @@ def removed_now(record: Record) -> Record:
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace a file so that a crash leaves the old content or the new, never a mixture. Raises StateError."""
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe (-o /dev/null): renaming would put a file in its place
+            path.write_bytes(data)
+            return
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
