@@ -77,6 +77,9 @@ def _tree(root: Any, spans: bool) -> _Box:
 
 
 def _shown_fields(node: Any, spans: bool) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Span):
+        yield from (("", getattr(node, name)) for name in Span.__struct_fields__)
+        return
     for item in dataclasses.fields(node):
         value = getattr(node, item.name)
         if item.default is dataclasses.MISSING:
@@ -248,7 +251,8 @@ _SHAPES: dict[type, tuple[list[str], dict[str, Any]]] = {}
 def _shape(made: type) -> tuple[list[str], dict[str, Any]]:
     """The field names of a class in order, and their types."""
     if made not in _SHAPES:
-        _SHAPES[made] = [item.name for item in dataclasses.fields(made)], typing.get_type_hints(made)
+        names = list(Span.__struct_fields__) if made is Span else [item.name for item in dataclasses.fields(made)]
+        _SHAPES[made] = names, typing.get_type_hints(made)
     return _SHAPES[made]
 
 

@@ -1,30 +1,31 @@
-"""The syntax tree: what was written, not yet what it means. One dataclass for each form of `grammar.lark`, each with its place."""
+"""The syntax tree: what was written, not yet what it means. One class for each form of `grammar.lark`, each with its place."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from compiler.source import Span
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """Base of every form: immutable, and cheap to make, for a large policy has a million of them."""
+
+
+class Word(Node, frozen=True, gc=False):
     """A name or a value as written; what it has to be is for `check` to say. String: the text between the quotes."""
 
     text: str
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(Node, frozen=True, gc=False):
     """`{ a, b }`"""
 
     items: tuple[Word, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
+class Operand(Node, frozen=True, gc=False):
     """What a field is compared with. relation: "" (is), in, <, <=, >, >=."""
 
     relation: str
@@ -32,14 +33,12 @@ class Operand:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Node, frozen=True, gc=False):
     name: str
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class FieldTest:
+class FieldTest(Node, frozen=True, gc=False):
     """field as written: src, dport, ttl, `mac src` ..."""
 
     field: str
@@ -47,8 +46,7 @@ class FieldTest:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Icmp:
+class Icmp(Node, frozen=True, gc=False):
     """family: icmp, icmp4, icmp6. name: `icmp echo-request`; type and code: `icmp4 type 8 code 0`."""
 
     family: str
@@ -58,32 +56,27 @@ class Icmp:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Vlan:
+class Vlan(Node, frozen=True, gc=False):
     operand: Operand | None
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(Node, frozen=True, gc=False):
     words: tuple[Word, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Negation:
+class Negation(Node, frozen=True, gc=False):
     item: Condition
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class All:
+class All(Node, frozen=True, gc=False):
     items: tuple[Condition, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Any:
+class Any(Node, frozen=True, gc=False):
     items: tuple[Condition, ...]
     span: Span
 
@@ -91,23 +84,20 @@ class Any:
 Condition = Kind | FieldTest | Icmp | Vlan | Flags | Negation | All | Any
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Node, frozen=True, gc=False):
     """A statement that could not be parsed; `words` are in it, so that names declared there are not called unknown."""
 
     words: tuple[str, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Nic:
+class Nic(Node, frozen=True, gc=False):
     name: Word
     items: tuple[tuple[str, Word], ...]  # device, xdp
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Set:
+class Set(Node, frozen=True, gc=False):
     """value: a literal, a file's path (Word of a string), or None for a dynamic set."""
 
     name: Word
@@ -117,27 +107,23 @@ class Set:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(Node, frozen=True, gc=False):
     word: Word
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Const:
+class Const(Node, frozen=True, gc=False):
     name: Word
     value: Word | Literal
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Include:
+class Include(Node, frozen=True, gc=False):
     path: Word
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Node, frozen=True, gc=False):
     """over: `over` was written, not `limit`. options: (burst | size | per, words, place)."""
 
     over: bool
@@ -146,8 +132,7 @@ class Limit:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(Node, frozen=True, gc=False):
     """kind: add, renew, sample, log, set."""
 
     kind: str
@@ -155,8 +140,7 @@ class Effect:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Node, frozen=True, gc=False):
     verdict: str
     when: Condition | None
     limit: Limit | None
@@ -167,27 +151,23 @@ class Rule:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Node, frozen=True, gc=False):
     name: Word
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Default:
+class Default(Node, frozen=True, gc=False):
     verdict: str
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Node, frozen=True, gc=False):
     name: Word
     items: tuple[object, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(Node, frozen=True, gc=False):
     """Where a block stands: direction in, out, or forward with `to`."""
 
     nics: tuple[Word, ...]
@@ -196,15 +176,13 @@ class Hook:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Node, frozen=True, gc=False):
     hook: Hook
     items: tuple[object, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Node, frozen=True, gc=False):
     """kind: queue, queues, cpu, cpus, socket, nic."""
 
     kind: str
@@ -213,8 +191,7 @@ class Target:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class SteerRule:
+class SteerRule(Node, frozen=True, gc=False):
     when: Condition
     target: Target
     name: Word | None
@@ -224,8 +201,7 @@ class SteerRule:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class SteerQueues:
+class SteerQueues(Node, frozen=True, gc=False):
     count: Word
     cpus: tuple[Word, ...]
     prefer: bool
@@ -233,8 +209,7 @@ class SteerQueues:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class SteerHash:
+class SteerHash(Node, frozen=True, gc=False):
     protocols: tuple[Word, ...]
     fields: tuple[Word, ...]
     symmetric: bool
@@ -243,21 +218,18 @@ class SteerHash:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class SteerDefault:
+class SteerDefault(Node, frozen=True, gc=False):
     target: Target
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Steer:
+class Steer(Node, frozen=True, gc=False):
     nic: Word
     items: tuple[object, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(Node, frozen=True, gc=False):
     """One choice of qdisc; options as (name, value or None)."""
 
     kind: Word
@@ -265,8 +237,7 @@ class Queue:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class ClassItem:
+class ClassItem(Node, frozen=True, gc=False):
     """key: match (value a Condition), default, urgent, min, max, share (a Word), queue (Queues)."""
 
     key: str
@@ -275,16 +246,14 @@ class ClassItem:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Class:
+class Class(Node, frozen=True, gc=False):
     name: Word
     items: tuple[object, ...]  # ClassItem, Class, Broken
     text: str
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Node, frozen=True, gc=False):
     nic: Word
     direction: str
     rate: Word
@@ -293,8 +262,7 @@ class Shape:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Knobs:
+class Knobs(Node, frozen=True, gc=False):
     """One tune or sysctl statement. kind: ring, offload, pause, priv-flag, coalesce, sysctl; parts: the words between commas."""
 
     kind: str
@@ -304,8 +272,7 @@ class Knobs:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Tune:
+class Tune(Node, frozen=True, gc=False):
     """nic None: a host block."""
 
     nic: Word | None
@@ -313,22 +280,19 @@ class Tune:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class ProtectItem:
+class ProtectItem(Node, frozen=True, gc=False):
     when: Condition
     text: str
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Protect:
+class Protect(Node, frozen=True, gc=False):
     nics: tuple[Word, ...]
     items: tuple[object, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Assertion:
+class Assertion(Node, frozen=True, gc=False):
     """subject_kind: "" (in.ssh), class (class voice), -> (forwarded: `-> lan.web`)."""
 
     subject_kind: str
@@ -341,8 +305,7 @@ class Assertion:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Expect:
+class Expect(Node, frozen=True, gc=False):
     nic: Word
     window: Word
     otherwise: Word
@@ -350,8 +313,7 @@ class Expect:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class TestStep:
+class TestStep(Node, frozen=True, gc=False):
     """kind: packet, send, wait, given. words: what stands for itself, in the order of the grammar; packet: its words."""
 
     kind: str
@@ -362,8 +324,7 @@ class TestStep:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Test:
+class Test(Node, frozen=True, gc=False):
     name: Word
     items: tuple[object, ...]
     span: Span
@@ -372,8 +333,7 @@ class Test:
 Statement = Nic | Set | Const | Include | Rules | Filter | Steer | Shape | Tune | Protect | Expect | Test | Broken
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(Node, frozen=True, gc=False):
     """One parsed file."""
 
     path: str
