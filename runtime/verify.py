@@ -76,7 +76,17 @@ def _broken(backend: str, error: StepError | OSError, text: str = "", otherwise:
 
 
 def balance(context: Context, bundle: Bundle) -> list[Finding]:
-    """Every stage's balance. Packets between two stages at the instant of reading are waited for by reading again."""
+    """Every stage's balance. Packets between two stages at the instant of reading are waited for by reading again.
+
+    Counters that cannot be read, because something of them is gone, are a broken balance, too.
+    """
+    try:
+        return _balance_now(context, bundle)
+    except StepError as error:
+        return [Finding("balance", error.what, "counters", "broken", f"{error.words}: nothing can be added up")]
+
+
+def _balance_now(context: Context, bundle: Bundle) -> list[Finding]:
     wrong: list[counters.Balance] = []
     middle: list[Reading] = []
     for _ in range(_SETTLING_TRIES):

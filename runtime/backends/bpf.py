@@ -27,6 +27,8 @@ from runtime.backends.bpf_map import (
     create_map,
     map_array,
     map_delete,
+    map_freeze,
+    map_is_frozen,
     map_items,
     map_lookup,
     map_next_key,
@@ -68,7 +70,9 @@ __all__ = [
     "load_program",
     "map_array",
     "map_delete",
+    "map_freeze",
     "map_info",
+    "map_is_frozen",
     "map_items",
     "map_lookup",
     "map_next_key",
@@ -78,6 +82,7 @@ __all__ = [
     "pin",
     "possible_cpus",
     "prog_info",
+    "prog_maps",
     "test_run",
 ]  # fmt: skip
 
@@ -219,6 +224,15 @@ def prog_info(fd: int) -> ProgInfo:
     info = _info(fd, 232, "read program info")
     kind, number, tag, _, xlated = struct.unpack_from("=2I8s2I", info)
     return ProgInfo(kind, number, tag, _text(info[64:80]), xlated, struct.unpack_from("=I", info, 216)[0])
+
+
+def prog_maps(fd: int) -> set[int]:
+    """The ids of the maps that a program uses; nr_map_ids and map_ids stand at 52 and 56 of struct bpf_prog_info."""
+    count = struct.unpack_from("=I", _info(fd, 232, "read program info"), 52)[0]
+    numbers, info = sys.buffer_of(bytes(4 * count)), sys.buffer_of(bytes(52) + struct.pack("=IQ", count, 0) + bytes(232 - 64))
+    struct.pack_into("=Q", info, 56, sys.pointer(numbers))
+    sys.call(sys.OBJ_INFO, struct.pack("=2IQ", fd, 232, sys.pointer(info)), "read a program's maps")
+    return set(struct.unpack_from(f"={count}I", numbers.raw))
 
 
 def map_info(fd: int) -> MapInfo:

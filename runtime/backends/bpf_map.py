@@ -120,6 +120,17 @@ def map_items(fd: int, key_size: int, value_size: int) -> Iterator[tuple[bytes, 
         position = after.raw
 
 
+def map_freeze(fd: int) -> None:
+    """Nobody can write the map by a system call any more, not even root; programs still can. For good."""
+    sys.call(sys.MAP_FREEZE, struct.pack("=I", fd), "freeze a map")
+
+
+def map_is_frozen(fd: int) -> bool:
+    """Whether `map_freeze` was done: only fdinfo tells (bpf_map_show_fdinfo)."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        return any(line.split() == ["frozen:", "1"] for line in file)
+
+
 def map_array(fd: int, size: int) -> mmap.mmap:
     """A BPF_F_MMAPABLE array's memory, readable and writable; `size` is max_entries × the value size rounded up to 8."""
     pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -60,12 +60,13 @@ class HtbClass:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device. alias: the free text of `ip link set alias`, by which netc knows its own."""
+    """One device. alias: the free text of `ip link set alias`, by which netc knows its own. up: administratively."""
 
     ifindex: int
     name: str
     kind: str
     alias: str
+    up: bool = True
 
 
 def handle(text: str) -> int:
@@ -145,7 +146,7 @@ class Tc:
             if link.get_attr("IFLA_IFNAME") == name:
                 info = link.get_attr("IFLA_LINKINFO")
                 kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
-                return Device(link["index"], name, kind or "", link.get_attr("IFLA_IFALIAS") or "")
+                return Device(link["index"], name, kind or "", link.get_attr("IFLA_IFALIAS") or "", bool(link["flags"] & 1))  # IFF_UP
         return None
 
     def add_ifb(self, name: str, alias: str) -> Device:
@@ -160,6 +161,19 @@ class Tc:
             self.delete_device(made.ifindex)
             raise
         return Device(made.ifindex, name, made.kind, alias)
+
+    def bring_up(self, ifindex: int) -> None:
+        self._ask("bring the device up", "link", command="set", index=ifindex, state="up")
+
+    def filters(self, ifindex: int, parent: int) -> list[tuple[str, int]]:
+        """(kind, priority) of the filters at a qdisc."""
+        answers = self._ask("dump the filters", "get_filters", index=ifindex, parent=parent)
+        return sorted({(_kind(a), a["info"] >> 16) for a in answers if a["index"] == ifindex and a["parent"] == parent})
+
+    def delete_filters(self, ifindex: int, parent: int) -> None:
+        """Every filter at a qdisc goes: a deletion without kind, priority and protocol (tc_del_tfilter)."""
+        if self.filters(ifindex, parent):
+            self._ask("delete the filters", "tc", command="del-filter", kind=None, index=ifindex, parent=parent, handle=0, info=0)
 
     def delete_device(self, ifindex: int) -> None:
         self._ask("delete the device", "link", command="del", index=ifindex)

@@ -70,6 +70,7 @@ def warn_unfinished(target: targets.Target) -> None:
 def measure(target: targets.Target, windowed: bool, quiet: bool) -> list[Finding]:
     """Everything that verify judges. windowed: expectations over their window, which is waited for."""
     from runtime import counters, verify
+    from runtime.steps import StepError
 
     current, bundle, context = installed(target)
     before = None
@@ -82,7 +83,10 @@ def measure(target: targets.Target, windowed: bool, quiet: bool) -> list[Finding
     found = verify.drift(context, bundle, current.generation)
     whole = verify.Finding("installed", current.policy, ", ".join(current.bindings.values()), "held", "everything reads back as it was applied")
     findings = [*(found or [whole]), *verify.balance(context, bundle)]
-    return findings + verify.expectations(bundle, before, counters.read(context, bundle))
+    try:
+        return findings + verify.expectations(bundle, before, counters.read(context, bundle))
+    except StepError:  # the balance has said so already
+        return findings
 
 
 def run_verify(options: argparse.Namespace) -> int:
@@ -174,18 +178,29 @@ def _between_line(gap: Any) -> str:
 
 
 def run_status(options: argparse.Namespace) -> int:
-    from runtime import counters, output, verify
+    from runtime import output, verify
 
     with targets.opened(options) as target:
         current, bundle, context = installed(target)
         findings = verify.drift(context, bundle, current.generation)
-        readings = counters.read(context, bundle)
-        sets = _set_sizes(context, bundle, current.generation)
+        readings, sets, unreadable = _readings(context, bundle, current.generation)
+        findings += unreadable
     if options.json:
         output.show_json(_status_json(current, bundle, findings, readings, sets))
     else:
         _show_status(current, bundle, findings, readings, sets)
     return int(verify.failed(findings))
+
+
+def _readings(context: Context, bundle: Bundle, generation: int) -> tuple[list[Reading], dict[str, int], list[Finding]]:
+    """Counters and sizes of sets; where they cannot be read, a finding that says so: the rest of the status is wanted all the more."""
+    from runtime import counters, verify
+    from runtime.steps import StepError
+
+    try:
+        return counters.read(context, bundle), _set_sizes(context, bundle, generation), []
+    except StepError as error:
+        return [], {}, [verify.Finding("installed", error.what, "counters", "broken", error.words)]
 
 
 def _set_sizes(context: Context, bundle: Bundle, generation: int) -> dict[str, int]:

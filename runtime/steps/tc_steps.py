@@ -51,6 +51,8 @@ class IfbStep:
             elif found.kind != "ifb" or not found.alias.startswith(ALIAS):
                 mend = f"rename it, netc needs the name: ip link set {found.name} name NEW"
                 raise StepError(self.text, f"a {found.kind or 'device'} of that name is somebody else's", mend)
+            elif not found.up:
+                tc.bring_up(found.ifindex)
 
     def undo(self) -> None:
         if self.kept:
@@ -62,8 +64,10 @@ class IfbStep:
 
     def check(self) -> None:
         with refusals(self.text), Tc() as tc:
-            if tc.device(self.place.device) is None:
-                raise StepError(self.text, "the device is not there", "something removed it meanwhile; apply again")
+            found = tc.device(self.place.device)
+            if found is None or not found.up:
+                what = "the device is not there" if found is None else "the device is down: what arrives is dropped"
+                raise StepError(self.text, what, "something changed it meanwhile; apply again")
 
 
 @dataclass

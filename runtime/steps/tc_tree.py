@@ -56,6 +56,8 @@ def ensure_root(tc: Tc, place: Place) -> int:
         except TcError:
             delete_own_root(tc, device.name)
             raise
+    else:
+        _delete_strays(tc, device.ifindex)
     return device.ifindex
 
 
@@ -108,10 +110,21 @@ def difference(tc: Tc, ifindex: int, place: Place, wanted: Sequence[TcClass], ba
         parent = backend.ROOT if item.parent == "1:" else number(item.parent, base)
         if got.parent != parent or not tc_options.same_class(parameters(item), got.parameters, item.classid in place.leaves):
             return f"class {item.counter} is {got.parameters} under {backend.words(got.parent)}, not {parameters(item)}"
+    if wrong := _unasked(tc, ifindex, {number(item.classid, base) for item in wanted}, base, classes):
+        return wrong
     names = {item.classid for item in wanted}
     for leaf in place.tree.leaves:
         if leaf.parent in names and (wrong := _leaf_difference(leaf, qdiscs.get(number(leaf.parent, base)))):
             return wrong
+    return ""
+
+
+def _unasked(tc: Tc, ifindex: int, own: set[int], base: int, classes: Mapping[int, object]) -> str:
+    """A class of this generation that the tree does not have, or a filter of HTB's own, which the classifier knows nothing of."""
+    if more := sorted(classid for classid in classes if base_of(classid) == base and classid not in own):
+        return f"class {backend.words(more[0])} is not the policy's"
+    if filters := tc.filters(ifindex, MAJOR):
+        return f"a {filters[0][0]} filter at 1:, which is not the policy's"
     return ""
 
 
@@ -134,7 +147,18 @@ def delete_own_root(tc: Tc, device: str) -> None:
 
 def delete_classes(tc: Tc, ifindex: int, bases: set[int]) -> None:
     """Every class of these generations, those inside others first."""
-    left = {classid: item.parent for classid, item in tc.classes(ifindex).items() if base_of(classid) in bases}
+    _delete(tc, ifindex, {classid: item.parent for classid, item in tc.classes(ifindex).items() if base_of(classid) in bases})
+
+
+def _delete_strays(tc: Tc, ifindex: int) -> None:
+    """What somebody added to netc's root by hand: classes outside every generation, filters of HTB's own."""
+    tc.delete_filters(ifindex, MAJOR)
+    classes = tc.classes(ifindex).items()
+    _delete(tc, ifindex, {number: item.parent for number, item in classes if base_of(number) == 0 and number not in (SHAPE, UNCLASSIFIED)})
+
+
+def _delete(tc: Tc, ifindex: int, left: dict[int, int]) -> None:
+    """These classes (class → its parent), those inside others first."""
     while left:
         for classid in [classid for classid in left if classid not in left.values()]:
             tc.delete_class(ifindex, classid)

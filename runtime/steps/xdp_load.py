@@ -13,7 +13,7 @@ from runtime import objects
 from runtime.backends import bpf
 from runtime.context import Context
 from runtime.state import Store
-from runtime.steps import StepError, xdp_pins
+from runtime.steps import StepError, xdp_check, xdp_pins
 
 _OWNER = struct.Struct("=Q")
 _STRIDES = {"counters": (16, CPU_MAX), "buckets": (8, 1)}  # role: bytes a slot, tables
@@ -57,15 +57,9 @@ class LoadStep:
             Path(path).unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Every pin is there, the maps have the bundle's shape."""
+        """Every pin is there and is what the programs use; nothing that the policy fixed can have been written."""
         try:
-            for item in self.bundle.maps:
-                with xdp_pins.opened(xdp_pins.map_path(self.context, item, self.generation)) as descriptor:
-                    if not objects.same_shape(descriptor, item):
-                        raise StepError(f"map {item.name}", "it has another type or size than the policy's", "apply the policy again")
-            for code in self.bundle.programs:
-                with xdp_pins.opened(xdp_pins.program_path(self.context, code.name, self.generation)):
-                    pass
+            xdp_check.check(self.context, self.bundle, self.generation)
         except bpf.BpfError as error:
             raise _refusal(error) from None
 
@@ -92,6 +86,7 @@ class LoadStep:
             bpf.pin(made.programs[code.name], xdp_pins.program_path(self.context, code.name, self.generation))
 
     def _map(self, item: Map) -> int:
+        xdp_check.freeze(made.maps, self.bundle)
         path = xdp_pins.map_path(self.context, item, self.generation)
         with xdp_pins.opened_if_there(path) as found:
             if found is not None:
