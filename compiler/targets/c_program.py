@@ -69,6 +69,7 @@ class CProgram:
         self.maps: dict[int, bundle.Map] = {}
         self.counters: list[bundle.Counter] = []
         self._indices: dict[str, int] = {}
+        self.definitions = ""  # further text in front of the function
         self.source = ""
 
     def add_map(
@@ -149,7 +150,7 @@ class CProgram:
         lines.append("#define PACKET netc_packet(VALUE(SCRATCH))")
         lines.append("#define COUNT(index, bytes) netc_count(VALUE(COUNTERS), VALUE(SLOTS), (index), (bytes))")
         files = ("prelude.h", "state.h", "effects.h") if self.hook == "xdp" else ("prelude.h", "state.h")
-        parts = ["\n".join(lines), *map(read_part, files)]
+        parts = ["\n".join(lines), *map(read_part, files), self.definitions]
         return "\n".join(parts) + f"\nint netc({_CONTEXTS[self.hook]} *ctx)\n{{\n"
 
 

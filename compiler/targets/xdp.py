@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler import bundle, ir, place
+from compiler.classify.shape import NOTHING
 from compiler.diagnostics import CompileError
-from compiler.targets import c_expr, tcx, xdp_rules, xdp_steer
+from compiler.targets import c_expr, tcx, xdp_classifier, xdp_rules, xdp_steer, xdp_tables
 from compiler.targets.c_program import CProgram, counter
 
 _RESERVED = ("seen", "default", "control", "handed-on", "unmarked", "elsewhere")
@@ -29,8 +30,11 @@ class XdpParts:
     sources: dict[str, str]
 
 
-def lower(placed: place.Placed) -> XdpParts:
-    """Every nic's XDP program and carrier. Raises CompileError (N901-N905) for what does not fit into one."""
+def lower(placed: place.Placed, classifier: str = "auto") -> XdpParts:
+    """Every nic's XDP program and carrier. Raises CompileError (N901-N905) for what does not fit into one.
+
+    classifier: straight, tables, or auto: what costs less a packet (xdp_classifier).
+    """
     sets = {item.name: item for item in placed.program.sets}
     steers = {item.nic: item for item in placed.program.steers}
     indices = {nic.nic.name: nic.index for nic in placed.nics}
@@ -41,7 +45,7 @@ def lower(placed: place.Placed) -> XdpParts:
             c = CProgram(f"{nic.nic.name}.xdp", nic.nic.name, "xdp", sets, nic.nic.span)
             # Not for generic XDP: skb_pp_cow_data loses skb->mac_len there, and tc would read every header 14 octets late. Without
             # the flag the kernel makes large frames linear instead.
-            code = c.finish(_Program(c, nic, chain, steers.get(nic.nic.name), indices).body(), frags=nic.nic.xdp == "native")
+            code = c.finish(_Program(c, nic, chain, steers.get(nic.nic.name), indices, classifier).body(), frags=nic.nic.xdp == "native")
             made.append((code, c))
         if tcx.carries(nic) and not any(shape.direction == "in" for shape in nic.shapes):
             made.append(tcx.ingress(nic, sets))
@@ -73,9 +77,15 @@ class _Program:
     """The C body of one nic's XDP program."""
 
     def __init__(
-        self, c: CProgram, nic: place.NicPlacement, chain: place.ChainPlacement | None, steer: ir.Steer | None, indices: dict[str, int]
+        self,
+        c: CProgram,
+        nic: place.NicPlacement,
+        chain: place.ChainPlacement | None,
+        steer: ir.Steer | None,
+        indices: dict[str, int],
+        classifier: str,
     ) -> None:
-        self.c, self.nic, self.chain, self.steer, self.indices = c, nic, chain, steer, indices
+        self.c, self.nic, self.chain, self.steer, self.indices, self.classifier = c, nic, chain, steer, indices, classifier
 
     def body(self) -> str:
         self._counters()
@@ -122,13 +132,29 @@ class _Program:
         assert self.chain is not None
         chain, split, late = self.chain.chain, self.chain.split, self.chain.late
         lines = [self._control(chain)]
-        lines += [self._rule(chain, item, c_expr.true_when(item.when, self.c)) for item in chain.rules[:split]]
+        lines.append(self._rules(chain, chain.rules[:split]))
         if late:
             index = self._chain_counter("handed-on")
             lines.append(f"    if (p->kinds & (KIND_ip4 | KIND_ip6)) {{ p->judged = {index}; p->handed = 1; goto passed; }}\n")
             lines += [self._tail_rule(chain, item) for item in chain.rules[split:]]
         index = self._chain_counter("default", chain.default)
         lines.append(f"    p->judged = {index}; goto {'passed' if chain.default == 'pass' else 'dropped'};\n")
+        return "".join(lines)
+
+    def _rules(self, chain: ir.Chain, rules: tuple[ir.Rule, ...]) -> str:
+        """The rules in order. Those in tables first, as one look-up; each of the others comes before what was found there if it stands before it."""
+        split = xdp_classifier.divide(rules, self.c.sets, self.classifier)
+        if not split.terms:
+            return "".join(self._rule(chain, item, c_expr.true_when(item.when, self.c)) for item in rules)
+        records = {n: self.c.index(f"{chain.name}.{rules[n].name}") << 1 | (rules[n].verdict == "pass") for n in split.in_tables}
+        tables = xdp_classifier.tables(split, records, self.c)
+        lines = [xdp_tables.lookup(self.c, tables)]
+        for item in split.straight:
+            condition = c_expr.true_when(item.when, self.c)
+            if condition != c_expr.NEVER:
+                before = f"found > {self.c.index(f'{chain.name}.{item.name}') << 1}u"
+                lines.append(self._rule(chain, item, f"{before} && {condition}"))
+        lines.append(f"    if (found != {NOTHING}u) {{ p->judged = found >> 1; if (found & 1) goto passed; goto dropped; }}\n")
         return "".join(lines)
 
     def _control(self, chain: ir.Chain) -> str:

@@ -38,21 +38,21 @@ def test_a_thousand_rules_load_and_the_verifier_walks_each_once() -> None:
 def test_a_program_that_is_too_long_is_refused_with_a_way_out() -> None:
     """By the length of the C before clang sees it; by the instructions where that did not tell."""
     with pytest.raises(CompileError, match="N901.*BPF instructions") as caught:
-        xdp.lower(rig.placed_of(small.program(*pairs(3000))))
+        xdp.lower(rig.placed_of(small.program(*pairs(3000))), "straight")
     assert "sets" in caught.value.diagnostics[0].help
 
 
 def test_instructions_are_counted_after_compiling_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(c_program, "MAX_INSTRUCTIONS", 1000)
     with pytest.raises(CompileError, match="N901.*1000 are possible"):
-        xdp.lower(rig.placed_of(small.program(*pairs(40))))
+        xdp.lower(rig.placed_of(small.program(*pairs(40))), "straight")
 
 
 def test_too_many_maps_are_refused_with_a_way_out() -> None:
     base = small.address("10.0.0.0")
     rules = [ir.Rule(f"r{i}", "drop", ir.Within(F.SRC, tuple((base + j * 4 + i * 256,) * 2 for j in range(9)))) for i in range(70)]
     with pytest.raises(CompileError, match="N902.*maps"):
-        xdp.lower(rig.placed_of(small.program(*rules)))
+        xdp.lower(rig.placed_of(small.program(*rules)), "straight")
 
 
 def test_a_limit_beyond_the_clock_is_refused() -> None:

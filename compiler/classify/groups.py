@@ -1,0 +1,123 @@
+"""Groups of fields: the classes of several fields joined into one by a cross-product table, as far as it fits (Gupta and McKeown, RFC, SIGCOMM 1999).
+
+A combination is what one term asks of the group's fields together. Joining works on combinations, of which there are far fewer than terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from compiler.classify.sweep import I64, U64, Classes, spread
+
+MAX_PRODUCT = 1 << 16  # entries of a cross-product table
+MAX_JOINED = 4096  # classes: their rows should stay in a cache
+Packed = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """name: of the field, or the names joined. combination[term]; members[class]: the combinations that are met, packed into words.
+    left, right, table: what it was joined from; table[left class, right class] is the class of both."""
+
+    name: str
+    combination: I64
+    members: Packed
+    left: Group | None = None
+    right: Group | None = None
+    table: I64 | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.members)
+
+
+def of_field(name: str, wishes: Sequence[int], classes: Classes) -> Group:
+    """wishes[term]: the atom that it asks for, or -1 for none: met by every class."""
+    combination = np.array(wishes, np.int64) + 1
+    words = np.zeros((classes.count, classes_words(int(combination.max(initial=0)) + 1)), np.uint64)
+    words[:, 0] = 1
+    set_bits(words, classes.covered, classes.atom + 1)
+    return Group(name, combination, words)
+
+
+def classes_words(bits: int) -> int:
+    return (bits + 63) // 64
+
+
+def set_bits(words: Packed, row: I64, bit: I64) -> None:
+    np.bitwise_or.at(words, (row, bit >> 6), np.uint64(1) << (bit & 63).astype(np.uint64))
+
+
+def join(groups: Sequence[Group]) -> list[Group]:
+    """Join the two smallest again and again while the table and the classes that come of it fit."""
+    left = sorted(groups, key=lambda group: group.size)
+    while len(left) > 1 and left[0].size * left[1].size <= MAX_PRODUCT:
+        joined = _joined(left[0], left[1])
+        if joined.size > MAX_JOINED:
+            break
+        left = sorted([*left[2:], joined], key=lambda group: group.size)
+    return left
+
+
+def rows(group: Group, terms: int) -> Packed:
+    """rows[class]: the terms whose wishes for the group's fields are met, packed into words."""
+    order = np.argsort(group.combination, kind="stable")
+    count = np.bincount(group.combination, minlength=64 * group.members.shape[1])
+    first = np.cumsum(count) - count
+    found = np.zeros((group.size, classes_words(terms)), np.uint64)
+    everywhere = np.bitwise_and.reduce(group.members, axis=0)
+    of_all = bits_of(everywhere[None, :])[1]
+    line = np.zeros((1, found.shape[1]), np.uint64)
+    met = order[spread(first[of_all], count[of_all])]
+    set_bits(line, np.zeros_like(met), met)
+    found |= line
+    row, combination = bits_of(group.members & ~everywhere)
+    set_bits(found, np.repeat(row, count[combination]), order[spread(first[combination], count[combination])])
+    return found
+
+
+def bits_of(words: Packed) -> tuple[I64, I64]:
+    """Row and number of every bit that is set."""
+    row, column = np.nonzero(words)
+    bits = np.unpackbits(np.ascontiguousarray(words[row, column]).view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+    at, bit = np.nonzero(bits)
+    return row[at], column[at] * 64 + bit
+
+
+def _joined(a: Group, b: Group) -> Group:
+    width = 64 * b.members.shape[1]
+    pairs, combination = np.unique(a.combination * width + b.combination, return_inverse=True)
+    left, right = np.divmod(pairs, width)
+    both = (_columns(a.members, left)[:, None, :] & _columns(b.members, right)[None, :, :]).reshape(a.size * b.size, -1)
+    first, inverse = distinct(both)
+    return Group(f"{a.name}+{b.name}", combination, both[first], a, b, inverse.reshape(a.size, b.size))
+
+
+def _columns(words: Packed, wanted: I64) -> Packed:
+    """The wanted bits of every row, in this order."""
+    bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, wanted]
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    whole = np.zeros((len(words), 8 * classes_words(len(wanted))), np.uint8)
+    whole[:, : packed.shape[1]] = packed
+    return whole.view(np.uint64)
+
+
+def distinct(rows: Packed) -> tuple[I64, I64]:
+    """The place of one row of each kind, and the kind of every row. By 64-bit sums, whose kinds are then compared whole."""
+    odd = np.random.default_rng(0).integers(0, 1 << 63, rows.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    sums: U64 = ((rows ^ (rows >> np.uint64(29))) * odd).sum(axis=1, dtype=np.uint64)
+    _, first, inverse = np.unique(sums, return_index=True, return_inverse=True)
+    if (rows[first][inverse] != rows).any():
+        raise AssertionError("two rows have one sum")
+    return first, inverse
+
+
+def numbered(wanted: Sequence[Hashable | None]) -> tuple[list[Hashable], list[int]]:
+    """The different wishes in order of appearance, and each one's number; None is -1."""
+    known: dict[Hashable, int] = {}
+    numbers = [-1 if wish is None else known.setdefault(wish, len(known)) for wish in wanted]
+    return list(known), numbers

@@ -1,0 +1,34 @@
+"""What tables look like from outside: all that a program which looks into them has to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KINDS = "kinds"
+NOTHING = 0xFFFFFFFF  # in a table of first terms: no rule matches
+Tree = str | tuple["Tree", "Tree"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """All that the program's text depends on. trees: of each group, the fields in it; words: of a row, at most; names: of the root's words;
+    short: entries of tries have 16 bits, not 32; arena: bytes, a power of two."""
+
+    trees: tuple[Tree, ...]
+    words: int
+    aggregates: int
+    names: tuple[str, ...]
+    short: bool
+    arena: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    shape: Shape
+    root: bytes
+    arena: bytes
+
+
+def table_name(tree_: Tree) -> str:
+    """What the cross-product table of a join is called in the root."""
+    return tree_ if isinstance(tree_, str) else f"{table_name(tree_[0])}+{table_name(tree_[1])}"

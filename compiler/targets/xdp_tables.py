@@ -1,0 +1,100 @@
+"""C of a look-up in the tables of compiler.classify: statements that leave in `found` the record of the first rule that matches.
+
+The text depends on the shape of the tables alone; where they begin and how wide they are is read from the root.
+"""
+
+from __future__ import annotations
+
+from compiler.classify.shape import KINDS, NOTHING, Shape, Tables, Tree, table_name
+from compiler.ir import Field
+from compiler.targets.c_program import CProgram, read_part, symbol
+
+
+def definitions(shape: Shape) -> str:
+    """What stands before the program's function."""
+    return f"#define ARENA_SIZE {shape.arena}u\n#define SHORT_ENTRIES {int(shape.short)}\n" + read_part("tables.h")
+
+
+def lookup(c: CProgram, tables: Tables) -> str:
+    """Statements; `found` is declared by them."""
+    arena, root = (c.add_array(f"{c.name}.{name}", len(part), content=part) for name, part in (("arena", tables.arena), ("root", tables.root)))
+    shape = tables.shape
+    text = f"    u8 *arena = VALUE({arena});\n    volatile u32 *root = VALUE({root});\n    u32 found = {NOTHING}u;\n"
+    for number, tree in enumerate(shape.trees):
+        text += f"    u32 class{number} = {_class(shape, tree)};\n"
+    return text + (_scan(shape) if shape.words else f"    found = AT32({_root(shape, 'first')} + class0 * 4);\n")
+
+
+def _root(shape: Shape, name: str) -> str:
+    return f"root[{shape.names.index(name)}]"
+
+
+def _class(shape: Shape, tree: Tree) -> str:
+    if isinstance(tree, str):
+        return _field(shape, tree)
+    name = table_name(tree)
+    left, right = (_class(shape, part) for part in tree)
+    return f"AT16({_root(shape, name)} + ({left} * {_root(shape, name + '.width')} + {right}) * 2)"
+
+
+def _field(shape: Shape, name: str) -> str:
+    """Class 0 where the field is absent."""
+    if name in (Field.SRC, Field.DST):
+        base4, base6, chunks = (_root(shape, part) for part in (f"{name}4", f"{name}6", "chunks"))
+        v4 = f"netc_class4(arena, {base4}, {chunks}, (u32)p->{name}_lo)"
+        v6 = f"netc_class6(arena, {base6}, {chunks}, p->{name}_hi, p->{name}_lo)"
+        return f"(p->{name}.at.family == 4 ? {v4} : p->{name}.at.family == 6 ? {v6} : 0)"
+    if name == KINDS:
+        return f"AT16({_root(shape, name)} + p->kinds * 2)" if name in shape.names else "0"
+    return f"(p->have & HAVE_{symbol(name)} ? AT16({_root(shape, name)} + p->{symbol(name)} * 2) : 0)"
+
+
+def _scan(shape: Shape) -> str:
+    """The first bit that stands in all rows."""
+    text = "".join(
+        f"    u32 row{number} = {_root(shape, f'rows.{table_name(tree)}')} + class{number} * {_root(shape, 'stride')};\n"
+        for number, tree in enumerate(shape.trees)
+    )
+    if not shape.aggregates:
+        for word in range(shape.words):
+            body = f"u64 bits = {_all(shape, str(8 * word))}; if (bits) found = {_record(shape, f'{64 * word}u')};"
+            text += f"    if (found == {NOTHING}u) {{ {body} }}\n"
+        return text
+    steps, at = _steps(shape.words) + shape.aggregates, 8 * shape.aggregates
+    return text + f"""    {{
+        u64 words = 0;
+        u32 next = 0, i;
+#pragma clang loop unroll(disable)
+        for (i = 0; i < {steps}; i++) {{
+            u32 word;
+            u64 bits;
+            if (!words) {{
+                if (next == {shape.aggregates})
+                    break;
+                words = {_all(shape, "next * 8")};
+                next++;
+                continue;
+            }}
+            word = (next - 1) * 64 + netc_lowest(arena, words);
+            words &= words - 1;
+            bits = {_all(shape, f"{at} + word * 8")};
+            if (bits) {{
+                found = {_record(shape, "word * 64")};
+                break;
+            }}
+        }}
+    }}
+"""
+
+
+def _steps(words: int) -> int:
+    """Rounded up, so that a few more rules keep the program's text."""
+    return 1 << (words - 1).bit_length()
+
+
+def _all(shape: Shape, offset: str) -> str:
+    return " & ".join(f"AT64(row{number} + {offset})" for number in range(len(shape.trees)))
+
+
+def _record(shape: Shape, base: str) -> str:
+    return f"AT32({_root(shape, 'records')} + ({base} + netc_lowest(arena, bits)) * 4)"

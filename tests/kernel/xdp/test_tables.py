@@ -1,0 +1,62 @@
+"""Classification by tables agrees with the interpreter, also where a rule of straight code stands between rules in tables; mutants are caught."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from compiler import ir
+from compiler.targets import c_program, xdp_classifier
+from tests.differential import packets, policies
+from tests.kernel.xdp import compare
+
+POLICIES, PACKETS = (int(part) for part in os.environ.get("NETC_DIFFERENTIAL", "10x400").split("x"))
+_GROUP = 5
+
+
+@pytest.fixture(autouse=True)
+def _everything_in_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xdp_classifier, "MIN_RULES", 1)
+
+
+def case(seed: int) -> tuple[ir.Program, list[bytes], list[int]]:
+    rng = random.Random(seed)
+    program = policies.random_program(rng)
+    return program, packets.boundary_packets(program, rng, PACKETS), packets.times(program, rng, PACKETS)
+
+
+@pytest.mark.parametrize("first", range(0, POLICIES, _GROUP))
+def test_the_interpreter_and_the_tables_agree(first: int) -> None:
+    for seed in range(first, min(first + _GROUP, POLICIES)):
+        assert not compare.differences(*case(seed)), f"seed {seed}"
+
+
+_MUTANTS = {  # file of C, the text as it is, as it must not be
+    "the wrong byte of an address": ("tables.h", "high <<= 16;", "high <<= 8;"),
+    "one bit of an address less": ("tables.h", "(address & 0xff)", "(address & 0x7f)"),
+    "half of an IPv6 address": ("tables.h", "        if (i == 8)\n            high = low;\n", ""),
+}
+
+
+@pytest.mark.parametrize("name", _MUTANTS)
+def test_a_mutant_of_the_c_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, right, wrong = _MUTANTS[name]
+    real = c_program.read_part
+    assert right in real(file)
+    changed = lambda part: real(part).replace(right, wrong) if part == file else real(part)
+    monkeypatch.setattr("compiler.targets.xdp_tables.read_part", changed)
+    assert any(compare.differences(*case(seed)) for seed in range(40))
+
+
+def test_a_mutant_of_the_order_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule of straight code that does not come before what was found in the tables."""
+    real = xdp_classifier.divide
+
+    def late(*arguments: object) -> xdp_classifier.Division:
+        found = real(*arguments)  # type: ignore[arg-type]
+        return xdp_classifier.Division(found.terms, found.in_tables, ()) if found.terms else found
+
+    monkeypatch.setattr(xdp_classifier, "divide", late)
+    assert any(compare.differences(*case(seed)) for seed in range(40))
