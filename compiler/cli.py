@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
         ("compile", _compile, "a policy to a bundle, or one stage of it as text"),
-        ("check", _check, "parse, check and prove a policy; no output when it is right"),
+        ("check", _check, "everything that `compile` says of a policy, without the bundle; no output when it is right"),
         ("interp", _interp, "judge a capture by the reference interpreter: one JSON line a packet"),
         ("scenarios", _scenarios, "run a policy's tests on the interpreter; JSON with the plan for the kernel"),
     ):
@@ -114,9 +114,10 @@ def _write(output: str, data: bytes) -> None:
 
 
 def _check(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
-    from compiler.pipeline import check
+    from compiler import profile
+    from compiler.pipeline import compile_policy
 
-    return check(options.file, sources)[1]
+    return compile_policy(options.file, profile.chosen(options.target), sources).warnings
 
 
 def _interp(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from compiler.suggest import closest
 from compiler.tokens import BAD, END, NEWLINE, STRING, WORD, Token
+from compiler.units import BIT_RATES, DURATIONS, PACKET_RATES, SIZES
 
 NOT_YET = {
     "reject": ("`reject`", "write `drop`: the sender learns nothing instead of being told"),
@@ -79,6 +80,8 @@ _CONDITION_WORDS = frozenset(
         "(",
     ]
 )
+_FIELDS = frozenset(["src", "dst", "sport", "dport", "proto", "dscp", "ttl", "length", "vlan", "ethertype"])
+_UNITS = frozenset([*BIT_RATES, *PACKET_RATES, *DURATIONS, *SIZES])
 _DECLARATIONS = frozenset(
     ["nic", "set", "const", "include", "rules", "filter", "steer", "shape", "tune", "host", "protect", "expect", "test"]
 )
@@ -110,6 +113,10 @@ def _help(token: Token, fitting: list[str], expected: str, statement: list[Token
         return f"`{token.text}` is a declaration of its own: close the block before it with `}}`"
     if token.text == "}" and "nic" in fitting:
         return "there is no open block that it could close"
+    if written := _list_or_negation(token, statement):
+        return written
+    if token.kind == STRING and before == "log":
+        return "`log` takes no text: the line names the rule"
     if "," in fitting and set(fitting) <= {",", "}"}:
         return "members are separated by commas: { 80, 443 }"
     if token.text == "or" and any(t.text in ("limit", "over") for t in statement):
@@ -121,6 +128,20 @@ def _help(token: Token, fitting: list[str], expected: str, statement: list[Token
     if token.kind == STRING and expected.startswith("a name"):
         return "names and values stand without quotes"
     return f"expected {expected}"
+
+
+def _list_or_negation(token: Token, statement: list[Token]) -> str:
+    """`dport 22, 23`, `dport 22 or 23`, `src not in office`, `100 mbit`: what was meant, in the language's own form."""
+    words = [t.text for t in statement[-4:]]
+    if len(words) == 4 and words[-2] == "or" and words[-4] in _FIELDS and token.text[:1].isdigit():
+        return f"alternatives for one field stand in braces: `{words[-4]} {{ {words[-3]}, {token.text} }}`"
+    if token.text == "," and len(words) > 2 and words[-3] in _FIELDS:
+        return f"several values stand in braces: `{words[-3]} {{ {words[-2]}, … }}`"
+    if token.text in ("in", "{") and len(words) > 2 and words[-2] == "not" and words[-3] in _FIELDS:
+        return f"`not` stands before the whole condition: `not {words[-3]} {token.text} …`"
+    if token.text in _UNITS and len(words) > 1 and words[-2][-1:].isdigit():
+        return f"the unit belongs to the number: `{words[-2]}{token.text}`"
+    return ""
 
 
 def _sign_help(before: str) -> str:

@@ -84,7 +84,7 @@ def _probe_xdp(facts: Facts, found: link.Link, attempt: bool) -> Facts:
     if attempt:
         tried = _try_native(found)
         facts["xdp"]["tried"] = tried or "attached natively, and taken off again"
-        native = not tried
+        native = not tried or found.xdp == "native"  # what is attached natively shows it, too
     release = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
     facts["xdp"]["metadata"] = "not declared by drivers: taken for granted where native XDP is; `netc verify` shows a lost carrier as a gap"
     return {

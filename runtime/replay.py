@@ -166,12 +166,15 @@ def json_line(judged: Judged) -> str:
     ).decode()
 
 
-def summary(judged: Iterable[Judged]) -> list[str]:
-    """How many packets and bytes met each rule, in the order of first meeting."""
+def summary(judged: Iterable[Judged], as_json: bool = False) -> list[str]:
+    """How many packets and bytes met each rule, in the order of first meeting; as JSON one object a rule."""
     totals: dict[tuple[str, str], tuple[int, int]] = {}
     for each in judged:
         packets, octets = totals.get((each.rule, each.verdict), (0, 0))
         totals[each.rule, each.verdict] = (packets + 1, octets + each.bytes)
+    if as_json:
+        return [msgspec.json.encode({"verdict": verdict, "rule": rule, "packets": packets, "bytes": octets}).decode()
+                for (rule, verdict), (packets, octets) in totals.items()]  # fmt: skip
     return [f"{verdict:<9}  {rule or '-':<40}  {packets:>10,} packets  {octets:>13,} bytes"
             for (rule, verdict), (packets, octets) in totals.items()]  # fmt: skip
 

@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
     command.add_argument("--nic", default="", help="the nic that the packets come in by (the first that XDP filters)")
     command.add_argument("--target", metavar="PROFILE", help="what the NIC can do: decides what XDP judges")
     command.add_argument("--summary", action="store_true", help="only the sums for each rule")
-    command.add_argument("--json", action="store_true", help="one JSON object a packet")
+    command.add_argument("--json", action="store_true", help="one JSON object a packet (with --summary: a rule), one a line")
     command.set_defaults(run=run)
 
 
@@ -72,7 +72,7 @@ def _show(judged: Iterable[Judged], options: argparse.Namespace) -> None:
     from runtime import replay
 
     if options.summary:
-        lines: Iterable[str] = replay.summary(judged)
+        lines: Iterable[str] = replay.summary(judged, options.json)
     else:
         lines = map(replay.json_line if options.json else replay.line, judged)
     for text in lines:

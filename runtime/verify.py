@@ -71,7 +71,7 @@ def drift(context: Context, bundle: Bundle, generation: int) -> list[Finding]:
 def _broken(backend: str, error: StepError | OSError, text: str = "", otherwise: str = "") -> Finding:
     """A preferred setting that does not hold only warns: it may have been refused when it was applied."""
     if isinstance(error, StepError):
-        return Finding("installed", text or error.what, backend, "broken", f"{error.what}: {error.words}", otherwise)
+        return Finding("installed", text or error.what, backend, "broken", error.words if text else f"{error.what}: {error.words}", otherwise)
     return Finding("installed", text or backend, backend, "broken", str(error), otherwise)
 
 

@@ -16,6 +16,7 @@ RESERVED = ("seen", "default", "control", "handed-on", "carried", "unreadable", 
 MIN_INTERVAL = 1000 * ir.TICKS_PER_NS  # nft counts whole nanoseconds: up to 1 Mpps the rate is exact to 0.1 %
 INET_HOOKS = ("prerouting", "forward", "postrouting")
 XDP = "write `xdp native` (or generic) for the nic and put the rule before the first stateful one: XDP can"
+ARRIVING = "only XDP can, and it judges what arrives: write the rule in `filter NIC in`, before the first stateful one"
 LENGTHS = ((0, 1535),)
 _FRAGMENTS = ("fragment", "first-fragment", "later-fragment")
 
@@ -34,6 +35,8 @@ def refusals(rule: ir.Rule, chain: ir.Chain, hook: str, sets: dict[str, ir.Set],
     """
 
     def error(code: str, message: str, helps: str) -> Diagnostic:
+        if chain.direction != "in":  # XDP never sees what leaves or is forwarded: another mode of it would not help
+            helps = helps.replace(XDP, ARRIVING)
         return Diagnostic(code, f"`{rule.text or rule.name}`: {message}", rule.span, helps)
 
     single = hook not in INET_HOOKS and (_never_merged(rule.when) or (hook == "ingress" and _gro_off(chain.nic, settings)))

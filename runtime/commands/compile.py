@@ -24,10 +24,11 @@ def add_parser(subparsers: Any) -> None:
     compiling.set_defaults(run=run_compile)
     checking = subparsers.add_parser(
         "check",
-        help="parse, check and prove a policy",
-        description="Parse a policy, check it and prove its `protect`s. No output when it is right.",
+        help="is a policy right? all that compile would say",
+        description="Parse a policy, check it, prove its `protect`s and compile it, without a bundle. No output when it is right.",
     )
     checking.add_argument("file", type=Path, metavar="POLICY")
+    add_target(checking)
     checking.add_argument("--json", action="store_true", help="diagnostics as JSON lines on stderr")
     checking.set_defaults(run=run_check)
     explaining = subparsers.add_parser("explain", help="the page of a diagnostic's code", description="What a code means, and what to do.")
@@ -58,7 +59,9 @@ def run_compile(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    return _relay(["check", str(options.file.absolute())], options)
+    from runtime import compiler_child
+
+    return _relay(["check", str(options.file.absolute()), *compiler_child.target_option(options.target)], options)
 
 
 def run_explain(options: argparse.Namespace) -> int:

@@ -112,7 +112,7 @@ def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
     broken = sum(finding.result == "broken" and not verify.warns(finding) for finding in findings)
     silent = sum(finding.result == "no traffic" for finding in findings)
     if broken:
-        print(output.paint(f"\n{broken} of {len(findings)} checks are broken", "red"))
+        print(output.paint(f"\n{broken} of {len(findings)} checks {'is' if broken == 1 else 'are'} broken", "red"))
     else:
         print(f"\nnone of {len(findings)} checks is broken" + (f"; {silent} had no traffic to judge" if silent else ""))
 

@@ -141,11 +141,13 @@ def run_send(options: argparse.Namespace) -> int:
     if bool(options.packets) == bool(options.pcap):
         raise TrafficError("say what to send: packets in words, or --pcap FILE")
     lab, side = labs.find(options.lab), topology.side(options.nic)
+    rows = []
     for what, sent in _send(lab, side, options):
-        if options.json:
-            _json({"packet": what, "packets": sent.packets, "seconds": round(sent.seconds, 6), "way": sent.way})
-        else:
+        rows.append({"packet": what, "packets": sent.packets, "seconds": round(sent.seconds, 6), "way": sent.way})
+        if not options.json:
             print(f"{sent.packets:,} sent into {side.device} and taken by it in {sent.seconds:.3f} s ({sent.rate:,.0f}/s, {sent.way}): {what}")
+    if options.json:
+        _json(rows)
     return 0
 
 

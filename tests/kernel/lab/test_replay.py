@@ -45,7 +45,7 @@ def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("form", [[], ["--json"], ["--summary"]])
+@pytest.mark.parametrize("form", [[], ["--json"], ["--summary"], ["--summary", "--json"]])
 def test_both_engines_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: list[str]) -> None:
     policy, file = str(write(tmp_path, STATEFUL)), str(_capture(tmp_path))
     by_interpreter = _run(capsys, policy, file, "--engine", "interp", *form)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 
 from compiler import profile
 from runtime import probe
-from runtime.backends import link
+from runtime.backends import bpf, link
 from runtime.context import Context
 from runtime.lab import netns as namespaces
 from runtime.steps import StepError
@@ -56,6 +57,19 @@ def test_trying_native_xdp_leaves_nothing_attached(context: Context) -> None:
     found = probe.probe(context, "va0", attempt=True)
     assert found["facts"]["xdp"]["tried"] == "attached natively, and taken off again"
     assert link.get("va0").xdp_program == 0
+
+
+def test_native_xdp_that_is_attached_is_not_denied_by_a_trial_that_cannot_be(context: Context) -> None:
+    """The profile once said `native: false` of a device on which netc's own policy ran natively."""
+    program = bpf.load_program("xdp", bytes.fromhex("b7000000020000009500000000000000"), {}, "nt_pass", bpf.XDP)  # r0 = XDP_PASS; exit
+    attached = bpf.link_create(program, link.get("va0").ifindex, bpf.XDP, bpf.XDP_FLAGS_DRV)
+    try:
+        found = probe.probe(context, "va0", attempt=True)
+    finally:
+        os.close(attached)
+        os.close(program)
+    assert found["facts"]["xdp"]["tried"].startswith("not tried")
+    assert found["xdp"]["native"] is True and found["xdp"]["metadata"] is True
 
 
 def test_trying_where_the_driver_refuses_says_so(context: Context) -> None:
