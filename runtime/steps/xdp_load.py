@@ -84,9 +84,9 @@ class LoadStep:
             self._fill_config(code, made)
             made.programs[code.name] = objects.load(code, made.maps)
             bpf.pin(made.programs[code.name], xdp_pins.program_path(self.context, code.name, self.generation))
+        xdp_check.freeze(made.maps, self.bundle)
 
     def _map(self, item: Map) -> int:
-        xdp_check.freeze(made.maps, self.bundle)
         path = xdp_pins.map_path(self.context, item, self.generation)
         with xdp_pins.opened_if_there(path) as found:
             if found is not None:
