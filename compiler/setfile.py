@@ -24,6 +24,9 @@ MAX_BAD_LINES = 10  # shown of one file
 _V4_PREFIX = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)(?:/([0-9]{1,2}))?")
 
 
+_CAPTURES = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")  # pcap, pcapng
+
+
 def read_text(path: Path, most: int) -> str:
     """The file's text. Raises LiteralError (N001) for what is no readable text file; never waits on a device or pipe."""
     try:
@@ -36,6 +39,11 @@ def read_text(path: Path, most: int) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if data.startswith(b"netc-bundle "):
+            raise LiteralError("N001", f"`{path}` is a bundle, which is compiled already", "name the policy that it was made from; "
+                               "bundles are for plan, apply and replay --engine xdp") from None  # fmt: skip
+        if data[:4] in _CAPTURES:
+            raise LiteralError("N001", f"`{path}` is a packet capture, not a policy", "the policy comes first: netc replay POLICY CAPTURE") from None
         line = data.count(b"\n", 0, error.start) + 1
         raise LiteralError("N001", f"`{path}` is not UTF-8 text: line {line}, byte 0x{data[error.start]:02x}",
                            "save it as UTF-8; a policy needs nothing but ASCII") from None  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,8 @@ def run_down(options: argparse.Namespace) -> int:
 def run_status(options: argparse.Namespace) -> int:
     from runtime.lab import build, netns, topology
 
+    if os.geteuid() != 0:  # the records are root's: without it every lab would seem to be none
+        raise topology.LabError("which labs there are is kept where only root reads: run netc lab as root")
     found = [options.name] if options.name else build.labs()
     rows = []
     for name in found:

@@ -108,3 +108,12 @@ def test_the_digest_covers_set_files(tmp_path: Path) -> None:
         load(write(tmp_path, a_netc=NIC + 'set x = file "x.txt"\n', x_txt=member), sources)
         digests.add(sources.digest())
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [(b"netc-bundle 1 00\nx\xda", "is a bundle"), (b"\xd4\xc3\xb2\xa1\x02\x00", "is a packet capture"), (b"\x0a\x0d\x0d\x0a\xff", "is a packet capture")],
+)
+def test_a_bundle_or_a_capture_in_place_of_a_policy_is_called_what_it_is(tmp_path: Path, start: bytes, words: str) -> None:
+    (tmp_path / "a.netc").write_bytes(start)
+    assert words in refused(tmp_path / "a.netc")[0].message
