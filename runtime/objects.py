@@ -48,7 +48,7 @@ class Objects:
 _SIZES = {  # role: kind, key and value size that the runtime reads and writes by
     "counters": ("array", 4, CPU_MAX * _COUNTERS_OF_CPU), "scratch": ("array", 4, CPU_MAX * SCRATCH_SIZE), "clock": ("array", 4, 8),
     "buckets": ("array", 4, COUNTER_SLOTS * 8), "config": ("array", 4, 4 * len(CONFIG_WORDS)), "devices": ("devmap", 4, 4),
-    "cpus": ("cpumap", 4, 4), "set": ("hash", 20, 8),
+    "cpus": ("cpumap", 4, 4), "mac": ("array", 4, 8), "set": ("hash", 20, 8),
 }  # fmt: skip
 
 

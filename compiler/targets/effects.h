@@ -83,14 +83,15 @@ INLINE u32 netc_flow(packet_t *p)
 #define NETC_AF_INET6 10
 
 /* Forward by the kernel's FIB to the nic with this index. To the stack goes what only the stack can do: no route or no neighbour yet,
- * another way out, TTL over, options, tags, fragments of a multi-buffer frame, malformed. */
-INLINE int netc_route(struct xdp_md *ctx, packet_t *p, void *devices, u32 nic)
+ * another way out, TTL over, options, tags, fragments of a multi-buffer frame, malformed; and what is not addressed to this device's MAC,
+ * which the stack takes for itself or drops, but never forwards (ip_forward and ip6_forward, PACKET_HOST). */
+INLINE int netc_route(struct xdp_md *ctx, packet_t *p, void *devices, u32 nic, void *mac)
 {
     struct bpf_fib_lookup fib = {};
     u8 *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end, *h = data + 14;
     u32 *device = bpf_map_lookup_elem(devices, &nic), sum;
 
-    if (!device || p->layer3 != 14 || (p->kinds & KIND_malformed) || p->ttl <= 1 || data_end - data != p->bytes)
+    if (!device || p->eth_dst != *(volatile u64 *)mac || p->layer3 != 14 || (p->kinds & KIND_malformed) || p->ttl <= 1 || data_end - data != p->bytes)
         return XDP_PASS;
     if (h + 20 > data_end)
         return XDP_PASS;

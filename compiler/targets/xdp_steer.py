@@ -51,7 +51,8 @@ def _action(c: CProgram, placed: place.SteerPlacement, nic: place.NicPlacement, 
             return f"bpf_redirect_map(MAP({_cpu_map(c, nic)}), {_cpu(placed.cpus)}, XDP_PASS)"
         case "devmap":
             devices = c.add_map("devices", "devmap", 4, 4, _DEVICES, role="devices")
-            return f"netc_route(ctx, p, MAP({devices}), {indices[placed.rule.target.name]})"
+            mac = c.add_array(f"{nic.nic.name}.mac", 8, role="mac")
+            return f"netc_route(ctx, p, MAP({devices}), {indices[placed.rule.target.name]}, VALUE({mac}))"
         case "xskmap":
             name = f"{nic.nic.name}.socket.{placed.rule.target.name}"
             sockets = c.add_map(name, "xskmap", 4, 4, _SOCKETS, scope="persistent", role="sockets")

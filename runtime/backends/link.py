@@ -14,7 +14,7 @@ from runtime.backends import netlink
 from runtime.backends.netlink import NETLINK_ROUTE, NetlinkError, Socket, attr, attributes, number, text
 
 _RTM_GETLINK, _RTM_GETNSID = 18, 90
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 3, 4, 5, 18, 37
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1, 3, 4, 5, 18, 37
 _IFLA_XDP, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 43, 31, 32
 _IFLA_INFO_KIND, _IFLA_INFO_SLAVE_KIND, _IFLA_XDP_ATTACHED, _IFLA_XDP_PROG_ID = 1, 4, 2, 4
 _NETNSA_NSID, _NETNSA_FD = 1, 3
@@ -26,7 +26,7 @@ class Link:
     """mtu in bytes; kind as `ip -d link` says it ("" for hardware); peer: the ifindex at the other end (0: none).
 
     peer_netns: -1 when the peer is in the same namespace, else this namespace's id of the peer's. port_of: the kind of device that this
-    one is a port of (bridge, bond, vrf, openvswitch, …), "" for none.
+    one is a port of (bridge, bond, vrf, openvswitch, …), "" for none. address: the link-layer address.
     """
 
     ifindex: int
@@ -40,6 +40,7 @@ class Link:
     peer: int
     peer_netns: int
     port_of: str = ""
+    address: bytes = b""
 
 
 def get(device: str) -> Link:
@@ -99,4 +100,5 @@ def _decode(answer: bytes) -> Link:
         peer=number(found.get(_IFLA_LINK, b"\0")),
         peer_netns=netlink.number(netnsid) if netnsid is not None else -1,
         port_of=text(info.get(_IFLA_INFO_SLAVE_KIND, b"")),
+        address=found.get(_IFLA_ADDRESS, b""),
     )

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from compiler.bundle import CONFIG_WORDS, COUNTER_SLOTS, CPU_MAX, Bundle, Code, Map
 from runtime import objects
-from runtime.backends import bpf
+from runtime.backends import bpf, link
+from runtime.backends.netlink import NetlinkError
 from runtime.context import Context
 from runtime.state import Store
 from runtime.steps import StepError, xdp_check, xdp_pins
 
+_MAC_SIZE = 6
 _OWNER = struct.Struct("=Q")
 _STRIDES = {"counters": (16, CPU_MAX), "buckets": (8, 1)}  # role: bytes a slot, tables
 
@@ -97,6 +99,7 @@ class LoadStep:
         try:
             objects.fill_map(made, item)
             self._fill_devices(made, item)
+            self._fill_mac(made, item)
             bpf.pin(made, path)
         except BaseException:
             os.close(made)
@@ -112,6 +115,17 @@ class LoadStep:
         for nic in self.bundle.nics:
             if nic.name in bound:
                 bpf.map_update(fd, struct.pack("=I", nic.index), struct.pack("=I", bound[nic.name]))
+
+    def _fill_mac(self, fd: int, item: Map) -> None:
+        """A device that gets another address later forwards by the stack until the next apply."""
+        if item.role != "mac":
+            return
+        device = self.context.device(item.name.removesuffix(".mac"))
+        try:
+            address = link.get(device.name).address
+        except NetlinkError as error:
+            raise StepError(f"read {device.name}", error.words) from None
+        bpf.map_update(fd, bytes(4), struct.pack("=Q", int.from_bytes(address, "big") if len(address) == _MAC_SIZE else 0))
 
     def _fill_config(self, code: Code, made: objects.Objects) -> None:
         for item in self.bundle.maps:
