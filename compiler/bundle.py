@@ -76,6 +76,7 @@ ROLES = {
     "scratch": "per CPU (CPU_MAX) SCRATCH_SIZE bytes; the first u32 is the index of the counter that judged the last packet",
     "devices": "devmap; key: nic index, value: the ifindex bound to it",
     "cpus": "cpumap; key: CPU, value: queue size",
+    "mac": "u64: the MAC address of the nic's device as a number, which the runtime fills in; 0: none is its own",
     "sockets": "xskmap; sockets are put in by their owners",
     "set": "dynamic set: hash, key 20 bytes (u32 family 4 or 6, address 16 bytes, IPv4 in the first 4), value u64 expiry ns (0: never)",
     "ring": "keys of a dynamic set or of per-source buckets in order of insertion, for reclaiming",
@@ -123,13 +124,15 @@ class Nft(Model):
     """libnftables JSON commands of one nic for one table that netc owns (family inet or netdev).
 
     `objects` is the table's whole content: every value is already a JSON object as libnftables-json(5) describes it; the string
-    "$dev:NAME" stands for the device bound to nic NAME.
+    "$dev:NAME" stands for the device bound to nic NAME. `fence`: a second table, in the same words, that stands beside the old one while
+    an apply flips XDP and nft (compiler/targets/nft_fence.py).
     """
 
     family: str
     table: Name
     objects: tuple[msgspec.Raw, ...]
     counters: tuple[Name, ...] = ()
+    fence: tuple[msgspec.Raw, ...] = ()
 
 
 class Qdisc(Model):

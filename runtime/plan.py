@@ -4,8 +4,8 @@ The one place of the order:
 
     stage   settings that disrupt (channels, rings: the programs go on last), tc (ifb devices, new classes), nft (dry run),
             xdp (maps, programs), the other settings
-    flip    xdp, nft, tc when something is installed: from open to judged, a packet is never let through by a later stage that
-            an earlier one has already stopped judging for. Removal goes the other way round.
+    flip    the fence, xdp on, nft, the fence off, xdp off, tc: what the old and the new policy both drop is dropped at every moment.
+            XDP hands on only to rules that are there, and comes off only when nft judges. Removal goes from the last stage to the first.
     clean   what the old generation leaves: as in flip
 """
 
@@ -20,7 +20,8 @@ from runtime.context import Context
 from runtime.steps import Step
 
 BACKENDS = ("settings", "tc", "nft", "xdp")
-_FLIP_ORDER = ("xdp", "nft", "tc", "settings")
+_FLIP_ORDER = ("fence", "xdp", "nft", "fence off", "xdp off", "tc", "settings")  # a step's `flips`, or else its backend
+_REMOVAL_ORDER = ("settings", "tc", "nft", "xdp", "xdp off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,14 @@ def build(context: Context, new: Bundle | None, old: Bundle | None, generation: 
 
 def order(steps: list[Planned], removing: bool = False) -> tuple[Planned, ...]:
     """The order above. Steps of one backend and phase stay in the order that the backend gave."""
-    flips = tuple(reversed(_FLIP_ORDER)) if removing else _FLIP_ORDER
+    flips = _REMOVAL_ORDER if removing else _FLIP_ORDER
 
     def rank(planned: Planned) -> tuple[int, int]:
         phase = ("stage", "flip", "clean").index(planned.step.phase)
         if phase == 0:
             late = planned.backend == "settings" and not planned.step.disruptive
             return phase, len(BACKENDS) if late else BACKENDS.index(planned.backend)
-        return phase, flips.index(planned.backend)
+        return phase, flips.index(getattr(planned.step, "flips", planned.backend))
 
     return tuple(sorted(steps, key=rank))
 

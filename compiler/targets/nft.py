@@ -21,12 +21,13 @@ import msgspec
 
 from compiler import bundle, ir, place
 from compiler.diagnostics import CompileError, Diagnostic
-from compiler.targets import nft_chain, nft_refuse, nft_sets, tcx
+from compiler.targets import nft_chain, nft_fence, nft_refuse, nft_sets, tcx
 from compiler.targets import nft_json as nft
 from compiler.targets.nft_chain import Stage
 from compiler.targets.nft_json import Json
 
-AFTER_CONNTRACK = -199  # NF_IP_PRI_CONNTRACK is -200; before mangle (-150), whose rules may write marks, and dstnat (-100)
+FENCE = -199  # behind NF_IP_PRI_CONNTRACK (-200), in front of AFTER_CONNTRACK, which takes the mark off
+AFTER_CONNTRACK = -198  # before mangle (-150), whose rules may write marks, and dstnat (-100)
 AFTER_SRCNAT = 150  # NF_IP_PRI_NAT_SRC is 100
 FILTER = 0
 _KIND_MASK = 0xF0000000  # pending or passed, of whichever nic
@@ -50,14 +51,21 @@ def lower(placed: place.Placed) -> NftParts:
     stages += [_forward(item.chain) for item in placed.forwards]
     if complex_rules := [error for stage in stages for error in stage.found]:
         raise CompileError(complex_rules)
-    tables = tuple(_table(family, [s for s in stages if s.family == family], placed) for family in ("inet", "netdev"))
+    fences = [_fence(nic, item) for nic, item in every if item.late and item.early == "xdp"]
+    tables = tuple(_table(family, [s for s in stages if s.family == family], fences, placed) for family in ("inet", "netdev"))
     counters = tuple(counter for stage in stages for counter in stage.counters.values())
     return NftParts(tuple(table for table in tables if table), counters)
 
 
-def _table(family: str, stages: list[Stage], placed: place.Placed) -> bundle.Nft | None:
+def _table(family: str, stages: list[Stage], fences: list[Stage], placed: place.Placed) -> bundle.Nft | None:
     if not stages:
         return None
+    names = tuple(dict.fromkeys(name for stage in stages for name in stage.counters))
+    fenced = [stage for stage in fences if stage.family == family]
+    return bundle.Nft(family, "netc", _content(family, stages, placed), names, _content(family, fenced, placed) if fenced else ())
+
+
+def _content(family: str, stages: list[Stage], placed: place.Placed) -> tuple[msgspec.Raw, ...]:
     asked = {name for stage in stages for rule in (*stage.rules, *stage.tail) for name in nft_sets.members(rule.when)}
     sets = nft_sets.lower(family, [item for item in placed.program.sets if item.name in asked])
     names = list(dict.fromkeys(name for stage in stages for name in stage.counters))
@@ -65,7 +73,7 @@ def _table(family: str, stages: list[Stage], placed: place.Placed) -> bundle.Nft
     commands += [limit for stage in stages for limit in stage.limits]
     built = nft_sets.settle([command for stage in stages for command in stage.commands], sets)
     commands += sorted(built, key=lambda command: "rule" in command["add"])  # every chain before any rule that goes to it
-    return bundle.Nft(family, "netc", tuple(msgspec.Raw(msgspec.json.encode(c)) for c in commands), tuple(names))
+    return tuple(msgspec.Raw(msgspec.json.encode(c)) for c in commands)
 
 
 def _refusals(item: place.ChainPlacement, placed: place.Placed) -> Iterator[Diagnostic]:
@@ -165,6 +173,12 @@ def _prerouting(nic: place.NicPlacement, item: place.ChainPlacement) -> Stage:
     ]
     _base(stage, "base", ways, type="filter", hook="prerouting", prio=AFTER_CONNTRACK)
     return stage
+
+
+def _fence(nic: place.NicPlacement, item: place.ChainPlacement) -> Stage:
+    """What `_prerouting` judges, for the moment between two flips."""
+    hook: dict[str, object] = {"type": "filter", "hook": "prerouting", "prio": FENCE}
+    return nft_fence.fence(_prerouting(nic, item), bundle.MARK_PENDING | nic.index << 24, hook)
 
 
 def _egress(nic: place.NicPlacement, chain: ir.Chain) -> Stage:

@@ -12,6 +12,7 @@ from runtime.backends.nft import Json, NftError
 from runtime.context import Context
 from runtime.steps import Step, StepError, nft_record
 from runtime.steps.nft_content import FAMILIES, OWNER, TABLE, added, compare, decoded, fill, installed, require_devices
+from runtime.steps.nft_fence import fences
 from runtime.steps.nft_ports import require_stack
 
 ETHER_HEADER = {"ingress": 14, "conntrack": 14, "egress": 0}  # octets a packet that nft's counters leave out there
@@ -19,7 +20,7 @@ ETHER_HEADER = {"ingress": 14, "conntrack": 14, "egress": 0}  # octets a packet 
 
 def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: int) -> list[Step]:
     """Raises StepError: a foreign table of netc's name, a nic without a device, no libnftables."""
-    wanted, before = (_tables(bundle) for bundle in (new, old))
+    wanted, had = (_tables(bundle) for bundle in (new, old))
     present = installed()
     if not wanted and not present:
         return []
@@ -29,8 +30,9 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         require_devices(fill(table, context, generation), context)
     if new is not None:
         require_stack(context, new)
-    swap = _Swap(context, wanted, before, generation)
-    return [_DryRun(swap), swap, _Clean(context, wanted, generation)]
+    swap = _Swap(context, wanted, had, generation)
+    before, behind = fences(context, new, old, generation)
+    return [_DryRun(swap), *before, swap, *behind, _Clean(context, wanted, generation)]
 
 
 def read_counters(context: Context, bundle: Bundle) -> dict[tuple[str, str], tuple[int, int]]:

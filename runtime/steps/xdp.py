@@ -28,6 +28,8 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         objects.validate(new)
         _refuse_foreign(context, wanted)
         made.append(LoadStep(context, new, generation))
+    for key in wanted.keys() & had.keys():
+        _refuse_other_mode(wanted[key], _mode(new, wanted[key]), _mode(old, had[key]))
     made += [AttachStep(context, code, generation, _mode(new, code), key in had) for key, code in _ordered(wanted)]
     made += [DetachStep(context, code, _mode(old, code)) for key, code in reversed(_ordered(had)) if key not in wanted]
     if wanted or had:
@@ -81,6 +83,13 @@ def _mode(bundle: Bundle | None, code: Code) -> str:
     if said not in ("native", "generic"):
         raise StepError(f"program {code.name}", f"nic {code.nic} asks for `xdp {said}`", "write `xdp native` or `xdp generic`")
     return said
+
+
+def _refuse_other_mode(code: Code, mode: str, had: str) -> None:
+    """The kernel has one mode on a device at a time, and a link keeps its own: a change would leave the device bare in between."""
+    if mode != had:
+        mend = "take the policy off first (netc remove), then apply this one"
+        raise StepError(f"nic {code.nic}", f"its XDP program runs as {had}, and no update makes it {mode}", mend)
 
 
 def _refuse_foreign(context: Context, wanted: dict[tuple[str, str], Code]) -> None:

@@ -155,13 +155,14 @@ class AttachStep:
 
 @dataclass(slots=True)
 class DetachStep:
-    """A hook that the new bundle does not use: its program comes off."""
+    """A hook that the new bundle does not use: its program comes off, once another stage judges."""
 
     context: Context
     code: Code
     mode: str
     phase: str = "flip"
     disruptive: str = ""
+    flips: str = "xdp off"
 
     @property
     def text(self) -> str:
