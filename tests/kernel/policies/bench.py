@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
+import ctypes
 import json
+import platform
 import re
+import struct
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime import counters
+from runtime.backends import bpf
 from runtime.backends.sysfs import Sysfs
-from runtime.commands import status, target
-from runtime.counters import Reading
-from runtime.lab import topology, words
+from runtime.lab import account, topology
 from runtime.lab.lab import Lab
-from runtime.lab.packets import OUT, Line
+from runtime.lab.packets import Line
 
 ROOT = Path(__file__).parents[3]
-SETTLE_SECONDS = 10.0
 State = dict[str, Any]
+_NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 _VOLATILE = re.compile(r"conntrack_count|neigh\..*|route\..*\.flush|random|\.stable_secret|nf_log|conntrack_(max|buckets)|expect_max|netfilter\.")
 _COUNTED = {"packets", "bytes", "handle", "index", "operstate", "stats", "stats64", "drops", "qlen", "backlog", "overlimits", "requeues",
             "lended", "borrowed", "giants", "tokens", "ctokens", "direct_packets_stat", "version"}  # fmt: skip
@@ -50,30 +49,44 @@ class Bench:
     def json(self, *arguments: str | Path, code: int = 0) -> Any:
         return json.loads(self.netc(*arguments, "--json", code=code).stdout)
 
+    def verify(self) -> Any:
+        """`netc verify`: all there and balanced; expectations are the caller's to judge, by `ok`."""
+        done = subprocess.run(self.command("verify", "--json"), capture_output=True, text=True, cwd=ROOT, check=False)
+        found = json.loads(done.stdout)
+        held = {item["kind"] for item in found["findings"] if item["kind"] != "expect" and item["result"] == "held"}
+        assert {"installed", "balance"} == held and done.returncode == (0 if found["ok"] else 1), found
+        assert not [item for item in found["findings"] if item["kind"] != "expect" and item["result"] != "held"], found
+        return found
+
     def run(self, *words: str) -> str:
         """A command in the device under test's network namespace."""
         inside = ["nsenter", f"--net=/run/netns/{self.lab.names.netns(topology.DUT)}", *words]
         return subprocess.run(inside, capture_output=True, text=True, check=True).stdout
 
-    def readings(self) -> list[Reading]:
-        """Every counter, read as `netc counters` reads them, without a process for each look."""
-        with target.opened(argparse.Namespace(lab=self.name, state_dir=None, bpffs=None)) as opened:
-            _, bundle, context = status.installed(opened)
-            return counters.read(context, bundle)
+    def counted(self) -> dict[str, int]:
+        """Packets of every rule and default, over its stages."""
+        return account.totals(account.readings(self.lab), ("rule", "default"))
 
     def state(self) -> State:
         """Everything that an apply may change, without what counts by itself."""
         link = json.loads(self.run("ip", "-d", "-j", "link"))
         return {
             "links": _still(link),
+            "xdp": {dev["ifname"]: dev.get("xdp", {}).get("mode", 0) for dev in link},
             "qdiscs": _still(json.loads(self.run("tc", "-j", "qdisc"))),
-            "classes": [_still(json.loads(self.run("tc", "-j", "class", "show", "dev", dev["ifname"]) or "[]")) for dev in link],
+            "classes": {dev["ifname"]: sorted(self.run("tc", "class", "show", "dev", dev["ifname"]).splitlines()) for dev in link},
             "nft": _still(json.loads(self.run("nft", "-j", "list", "ruleset"))),
             "ethtool": {device: self.run("ethtool", "-k", device) + self.run("ethtool", "-l", device) for device in ("wan0", "lan0")},
             "sysctls": sorted(line for line in self.run("sysctl", "-a", "--pattern", "^net\\.").split("\n") if not _VOLATILE.search(line)),
             "queues": self._queues(),
-            "pins": sorted(str(path.relative_to(self.lab.names.bpffs)) for path in self.lab.names.bpffs.rglob("*") if not path.is_dir()),
+            "pins": sorted(str(path.relative_to(self.lab.names.bpffs)) for path in self.lab.names.bpffs.rglob("*") if path.suffix != ".debug"),
+            "tcx": self._tcx(),
         }
+
+    def _tcx(self) -> dict[str, int]:
+        """How many programs each tcx hook has: `ip link` shows those of XDP only."""
+        with self.lab.enter():
+            return {f"{side.device} {hook}": _programs(side.ifindex, hook) for side in topology.SIDES for hook in (bpf.TCX_INGRESS, bpf.TCX_EGRESS)}
 
     def _queues(self) -> dict[str, str]:
         found = {}
@@ -87,51 +100,24 @@ class Bench:
         return found
 
 
-def judged(readings: Sequence[Reading]) -> dict[str, int]:
-    """Counter name -> packets that its rule, default or class judged, over its stages; `seen` and the like are left out."""
-    totals: dict[str, int] = {}
-    for item in readings:
-        if item.counter.kind in ("rule", "default") and item.counter.stage not in ("steer", "tc"):
-            totals[item.counter.name] = totals.get(item.counter.name, 0) + item.packets
-    return totals
-
-
 def send(bench: Bench, lines: Sequence[Line]) -> dict[str, int]:
-    """Send every line and wait until the counters it names account for it. Gives what each judged in all; raises on a surplus."""
-    for line, frame in zip(lines, _frames(lines), strict=True):
-        before = judged(bench.readings())
-        if line.source == OUT:
-            bench.lab.send_from_dut(frame, line.count)
-        else:
-            assert bench.lab.send(topology.side(line.source), frame, line.count).packets == line.count
-        _wait(bench, line, before)
-    return judged(bench.readings())
+    """Send line by line: each line's counters account for every packet and nothing else of their lists moves. Gives what each moved in all."""
+    moved: dict[str, int] = {}
+    for line, frame in zip(lines, account.frames(lines), strict=True):
+        met = account.send(bench.lab, line, frame)
+        assert met.good and met.strays == {}, met
+        for counter, packets in met.got.items():
+            moved[counter] = moved.get(counter, 0) + packets
+    return moved
 
 
-def _wait(bench: Bench, line: Line, before: Mapping[str, int]) -> None:
-    end = time.monotonic() + SETTLE_SECONDS
-    while True:
-        now = judged(bench.readings())
-        moved = {name: now[name] - before.get(name, 0) for name in now if now[name] != before.get(name, 0) and _of_the_way(name, line)}
-        if sum(moved.values()) >= line.count or time.monotonic() > end:
-            break
-        time.sleep(0.01)
-    assert set(moved) == set(line.counters) and sum(moved.values()) == line.count, f"line {line.number}, {line.packet}: {moved}"
-
-
-def _of_the_way(counter: str, line: Line) -> bool:
-    """Whether the counter's list judges what the line sends; the other way go the stack's answers (RST, echo replies)."""
-    return (".out." in counter) == (line.source == OUT)
-
-
-def _frames(lines: Sequence[Line]) -> list[bytes]:
-    """One child of the compiler for each source, not for each line."""
-    made: dict[int, bytes] = {}
-    for source in {line.source for line in lines}:
-        mine = [line for line in lines if line.source == source]
-        side = topology.WAN if source == OUT else topology.side(source)
-        made |= dict(zip((line.number for line in mine), words.frames([line.packet for line in mine], side, source == OUT), strict=True))
-    return [made[line.number] for line in lines]
+def _programs(ifindex: int, hook: int) -> int:
+    """BPF_PROG_QUERY with room for no ids: the kernel answers with their number (kernel/bpf/mprog.c)."""
+    attributes = ctypes.create_string_buffer(struct.pack("=IIIIQI", ifindex, hook, 0, 0, 0, 0), 64)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(_NR_BPF, 16, attributes, 64) != 0:
+        raise OSError(ctypes.get_errno(), "BPF_PROG_QUERY")
+    return int(struct.unpack_from("=I", attributes.raw, 24)[0])
 
 
 def _still(value: Any) -> Any:

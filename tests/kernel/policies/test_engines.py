@@ -15,7 +15,7 @@ from tests.differential.packets import boundary_packets, times
 from tests.kernel.policies.bench import ROOT
 
 POLICIES = sorted((ROOT / "policies").glob("*.netc"))
-PACKETS = 1500
+PACKETS = 800
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda path: path.stem)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from runtime.lab import packets
-from tests.kernel.policies.bench import ROOT, Bench, judged, send
+from tests.kernel.policies.bench import ROOT, Bench, State, send
 
 POLICIES = sorted((ROOT / "policies").glob("*.netc"))
 PLAIN = "nic wan { device wan0; xdp native }\nfilter wan in { drop tcp dport 9 as discard; default pass }\n"
@@ -29,26 +31,21 @@ def test_what_is_sent_is_what_each_rule_counts(bench: Bench, policy: Path) -> No
     """Line by line: the counters that the line names account for every packet, and no other rule moves."""
     bench.netc("apply", policy)
     lines = packets.read(policy.with_suffix(".packets"))
-    counted = send(bench, lines)
-    assert sum(counted.values()) == sum(line.count for line in lines)
-    for line in lines:  # the counters that one line alone names: the very number
-        others = [other for other in lines if other is not line and set(other.counters) & set(line.counters)]
-        if len(line.counters) == 1 and not others:
-            assert counted[line.counters[0]] == line.count, line
-    verified = bench.json("verify")
-    assert verified["ok"], verified
-    assert {"installed", "balance"} <= {item["check"] for item in verified["findings"]}
+    moved = send(bench, lines)
+    lists = {counter.rpartition(".")[0] for counter in moved}
+    assert {name: count for name, count in bench.counted().items() if count and name.rpartition(".")[0] in lists} == moved
+    assert sum(moved.values()) == sum(line.count for line in lines)
+    assert bench.verify()["ok"], "every expectation held: the traffic is what they are about"
+    again = bench.counted()
+    assert not bench.json("apply", policy)["changed"]
+    assert bench.counted() == again, "an apply keeps the counters"
 
 
-def test_the_same_again_changes_nothing_and_says_so(bench: Bench, policy: Path, tmp_path: Path) -> None:
-    bundle = tmp_path / "p.bundle"
+def test_the_same_again_changes_nothing_and_says_so(bench: Bench, policy: Path) -> None:
     bench.netc("apply", policy)
     before = bench.state()
     again = bench.netc("apply", policy)
     assert again.stdout.startswith(f"nothing to do: {policy.name}") and "installed and unchanged" in again.stdout
-    done = compile_to(policy, bundle)
-    assert done == compile_to(policy, tmp_path / "q.bundle"), "equal input, equal bytes"
-    assert not bench.json("apply", policy)["changed"]
     assert bench.json("plan", policy)["steps"] == []
     assert bench.state() == before
 
@@ -77,21 +74,15 @@ def test_rolled_back_to_the_policy_before(bench: Bench, policy: Path, tmp_path: 
     again = bench.state()
     for key in first:
         if key not in ("pins", "links"):
-            assert again[key] == first[key], key
-    assert len(again["links"]) == len(first["links"])
-    assert bench.json("verify")["ok"]
+            assert _unnumbered(again[key]) == _unnumbered(first[key]), key
+    assert [_unattached(dev) for dev in again["links"]] == [_unattached(dev) for dev in first["links"]]
+    assert _unnumbered(again["pins"]) == _unnumbered(first["pins"])
+    bench.verify()
     forward = bench.json("rollback")
     assert forward["installed"]["policy"] == policy.name
-    assert bench.json("verify", "--window", code=1 if b"> 0" in policy.read_bytes() else 0) is not None
+    bench.verify()
     bench.netc("remove")
     assert bench.state() == start
-
-
-def compile_to(policy: Path, bundle: Path) -> bytes:
-    from runtime import cli
-
-    assert cli.main(["compile", str(policy), "-o", str(bundle)]) == 0
-    return bundle.read_bytes()
 
 
 def test_moved_to_another_device(bench: Bench) -> None:
@@ -111,10 +102,19 @@ def test_moved_to_another_device(bench: Bench) -> None:
         assert _of(on_lan[key], "wan0") == _of(before[key], "wan0")
     lines = packets.read(policy.with_suffix(".packets"))
     bogon = lines[0]
-    send(bench, [packets.Line("lan", bogon.count, bogon.packet, bogon.counters, bogon.number)])
-    assert judged(bench.readings())["wan.in.bogon"] == bogon.count
+    assert send(bench, [packets.Line("lan", bogon.count, bogon.packet, bogon.counters, bogon.number)]) == {"wan.in.bogon": bogon.count}
     bench.netc("remove")
     assert bench.state() == before
+
+
+def _unnumbered(state: object) -> object:
+    """Without the generation's number, which goes on counting."""
+    return json.loads(re.sub(r"(_g|gen-)\d+", r"\1N", json.dumps(state)))
+
+
+def _unattached(link: State) -> State:
+    """A link without the program on it: that has another id."""
+    return {key: value for key, value in link.items() if key != "xdp"}
 
 
 def _of(state: object, device: str) -> object:
