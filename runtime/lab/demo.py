@@ -63,7 +63,10 @@ def _show_path(lab: Lab) -> None:
         here = [reading for reading in readings if reading.counter.stage == stage]
         for chain in dict.fromkeys(counters.chain_of(reading.counter) for reading in here):
             mine = [reading for reading in here if counters.chain_of(reading.counter) == chain]
-            rows.append([stage, chain, ", ".join(_ways(mine)) or "no packets"])
+            ways = _ways(mine)
+            if not ways and all(reading.counter.kind != "seen" for reading in mine):
+                continue  # a set's own counters: nothing goes through it
+            rows.append([stage, chain, ", ".join(ways) or "no packets"])
             if lost := _gap(readings, chain) if stage == "conntrack" else 0:
                 rows.append(["", "", f"{lost:,} on the way here: merged by GRO, or no room in a queue (cpumap, backlog)"])
     print(output.table(["stage", "list", "packets"], rows))

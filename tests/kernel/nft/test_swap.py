@@ -184,3 +184,25 @@ def test_a_set_that_did_not_change_is_not_loaded_again(netns: str, tmp_path: Pat
         assert len({text for text in sent}) == 1, "the IPv6 part did not change"
         names = {name for family in ("inet", "netdev") for name in backend.names(backend.list_table(family, "netc"), "set")}
         assert len(names) == 2
+
+
+def test_a_limit_that_was_spent_is_not_filled_again_by_an_apply(netns: str, tmp_path: Path) -> None:
+    def limited(*ports: int) -> bundle.Bundle:
+        """One token a second, 100 deep, for port 53; the other ports only make another policy of it."""
+        limit = ir.Limit("wan.in.dns", 10**9 * ir.TICKS_PER_NS, 100)
+        dns = ir.Rule("dns", "pass", ir.Within(F.DPORT, ((53, 53),)), limit, text="pass dport 53 limit")
+        others = tuple(ir.Rule(f"p{port}", "drop", ir.Within(F.DPORT, ((port, port),))) for port in ports)
+        chain = ir.Chain("wan.in", "wan", "in", None, (dns, *others), "drop")
+        program = ir.Program(nics=(ir.Nic("wan", "wan0", "none"),), chains=(chain,), settings=(rig.GRO_OFF,))
+        return rig.bundle_of(rig.placed(program, place.ChainPlacement(chain, "ingress", len(others) + 1, "")))
+
+    first, second = limited(22), limited(80)
+    with rig.wire(netns, tmp_path) as wire:
+        rig.apply(wire.context, first, None, 1)
+        wire.send([frame(53)] * 150)
+        spent = wire.settled(first, ("ingress", "wan.in.seen"), 150)["ingress", "wan.in.dns"][0]
+        assert spent >= 100
+        rig.apply(wire.context, second, first, 2)
+        wire.send([frame(53)] * 150)
+        again = wire.settled(second, ("ingress", "wan.in.seen"), 300)["ingress", "wan.in.dns"][0] - spent
+        assert again < 50, "what came back in the seconds between, not the whole burst"
