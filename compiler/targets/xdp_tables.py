@@ -20,9 +20,12 @@ def lookup(c: CProgram, tables: Tables) -> str:
     arena, root = (c.add_array(f"{c.name}.{name}", len(part), content=part) for name, part in (("arena", tables.arena), ("root", tables.root)))
     shape = tables.shape
     text = f"    u8 *arena = VALUE({arena});\n    volatile u32 *root = VALUE({root});\n    u32 found = {NOTHING}u;\n"
+    if not shape.words:
+        return text + f"    found = AT32({_root(shape, 'first')} + {_class(shape, shape.trees[0])} * 4);\n"
     for number, tree in enumerate(shape.trees):
-        text += f"    u32 class{number} = {_class(shape, tree)};\n"
-    return text + (_scan(shape) if shape.words else f"    found = AT32({_root(shape, 'first')} + class0 * 4);\n")
+        rows = _root(shape, f"rows.{table_name(tree)}")
+        text += f"    p->row[{number}] = {rows} + {_class(shape, tree)} * {_root(shape, 'stride')};\n"
+    return text + _scan(shape)
 
 
 def _root(shape: Shape, name: str) -> str:
@@ -50,46 +53,35 @@ def _field(shape: Shape, name: str) -> str:
 
 
 def _scan(shape: Shape) -> str:
-    """The first bit that stands in all rows."""
-    text = "".join(
-        f"    u32 row{number} = {_root(shape, f'rows.{table_name(tree)}')} + class{number} * {_root(shape, 'stride')};\n"
-        for number, tree in enumerate(shape.trees)
-    )
+    """The first bit that stands in all rows. They are read back from memory: the verifier would follow every way to a class into every word."""
+    text = "    {\n" + "".join(f"        u32 row{number} = p->row[{number}];\n" for number in range(len(shape.trees)))
     if not shape.aggregates:
         for word in range(shape.words):
             body = f"u64 bits = {_all(shape, str(8 * word))}; if (bits) found = {_record(shape, f'{64 * word}u')};"
-            text += f"    if (found == {NOTHING}u) {{ {body} }}\n"
-        return text
-    steps, at = _steps(shape.words) + shape.aggregates, 8 * shape.aggregates
-    return text + f"""    {{
-        u64 words = 0;
-        u32 next = 0, i;
+            text += f"        if (found == {NOTHING}u) {{ {body} }}\n"
+        return text + "    }\n"
+    return text + f"""        u32 next, i;
 #pragma clang loop unroll(disable)
-        for (i = 0; i < {steps}; i++) {{
-            u32 word;
-            u64 bits;
-            if (!words) {{
-                if (next == {shape.aggregates})
+        for (next = 0; next < {shape.aggregates}; next++) {{
+            u64 words = {_all(shape, "next * 8")};
+#pragma clang loop unroll(disable)
+            for (i = 0; i < 64; i++) {{
+                u32 word;
+                u64 bits;
+                if (!words)
                     break;
-                words = {_all(shape, "next * 8")};
-                next++;
-                continue;
-            }}
-            word = (next - 1) * 64 + netc_lowest(arena, words);
-            words &= words - 1;
-            bits = {_all(shape, f"{at} + word * 8")};
-            if (bits) {{
-                found = {_record(shape, "word * 64")};
-                break;
+                word = next * 64 + netc_lowest(arena, words);
+                words &= words - 1;
+                bits = {_all(shape, f"{8 * shape.aggregates} + word * 8")};
+                if (bits) {{
+                    found = {_record(shape, "word * 64")};
+                    goto scanned;
+                }}
             }}
         }}
     }}
+scanned:
 """
-
-
-def _steps(words: int) -> int:
-    """Rounded up, so that a few more rules keep the program's text."""
-    return 1 << (words - 1).bit_length()
 
 
 def _all(shape: Shape, offset: str) -> str:
