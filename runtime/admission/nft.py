@@ -36,7 +36,8 @@ _LISTS = ("&", "|", "^", "range", "set")
 _PLAIN = ("counter", "limit", "accept", "drop", "return")  # a name, or nothing
 _DEPTH = 12
 _TEXT = 300  # characters
-_U32 = (1 << 32) - 1
+_U32, _U128 = (1 << 32) - 1, (1 << 128) - 1
+_PLACES, _MOST_BITS = ("offset", "len"), 0x7FFF  # in a packet's headers
 
 
 def check_nft(table: Nft, nics: set[str]) -> None:
@@ -118,7 +119,9 @@ def _check_value(word: str, value: Any, depth: int) -> None:
     if word in _WORDS:
         if not isinstance(value, dict) or not set(value) <= _WORDS[word]:
             raise _WrongError(f"{word} of {', '.join(map(str, value)) if isinstance(value, dict) else repr(value)}")
-        for item in value.values():
+        for key, item in value.items():
+            if key in _PLACES and not (isinstance(item, int) and 0 <= item <= _MOST_BITS):
+                raise _WrongError(f"{word} at {key} {item!r:.80}")  # libnftables 1.0.6 dies of a payload of gigabytes
             _check_expression(item, depth + 1)
     elif word in _LISTS:
         if not isinstance(value, list) or not value or (word != "set" and len(value) != 2):
@@ -142,7 +145,7 @@ def _check_expression(value: Any, depth: int) -> None:
             raise _WrongError(f"the text {value!r:.80}")
     elif isinstance(value, bool):
         return
-    elif not isinstance(value, int) or abs(value) > 1 << 128:
+    elif not isinstance(value, int) or not 0 <= value <= _U128:
         raise _WrongError(f"the value {value!r:.80}")
 
 

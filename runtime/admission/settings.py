@@ -7,6 +7,7 @@ import struct
 from compiler.bundle import Setting
 from runtime.admission.refusal import refuse
 from runtime.backends import ethtool_ioctl
+from runtime.knobs import Refusal, host
 
 _U32 = (1 << 32) - 1
 _MOST = 65535  # queues and CPUs
@@ -19,11 +20,16 @@ _LINE = 256  # characters of a sysctl's value
 def check_setting(setting: Setting, nics: set[str]) -> None:
     """Raises StepError."""
     what = f"setting {setting.nic or 'host'} {setting.group} {setting.key}"
-    host = setting.group == "sysctl" or (setting.group == "require" and not setting.nic)
-    if (setting.nic == "") != host or (setting.nic and setting.nic not in nics):
+    of_host = setting.group == "sysctl" or (setting.group == "require" and not setting.nic)
+    if (setting.nic == "") != of_host or (setting.nic and setting.nic not in nics):
         refuse(what, f"{setting.group} is not a setting of nic {setting.nic!r}")
     if not setting.key or len(setting.key) > 200 or not setting.key.isprintable():
         refuse(what, f"{setting.key!r} names nothing that can be set")
+    if setting.group == "sysctl":
+        try:
+            host.Sysctl(setting.key)
+        except Refusal as refusal:
+            refuse(what, refusal.words, refusal.mend)
     if wrong := _wrong(setting):
         refuse(what, f"{_short(setting.value)} is not {wrong}")
 
