@@ -32,7 +32,7 @@ def probe(context: Context, device: str, attempt: bool = False) -> dict[str, Any
     except NetlinkError as error:
         mend = "`ip link` lists the devices of this network namespace"
         raise StepError(f"probing {device}", error.words, mend) from None
-    facts: Facts = {"link": {**asdict(found), "evidence": "RTM_GETLINK"}}
+    facts: Facts = {"link": {**asdict(found), "address": found.address.hex(":"), "evidence": "RTM_GETLINK"}}
     driver = _ask(facts, "driver", "ETHTOOL_GDRVINFO", lambda: ethtool_ioctl.driver(device), asdict)
     for group in ethtool.GROUPS:
         _ask(facts, group, ethtool.message(group), lambda group=group: ethtool.get(device, group), asdict)  # type: ignore[misc]

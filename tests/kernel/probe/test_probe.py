@@ -48,6 +48,12 @@ def test_every_fact_has_its_evidence_in_the_devices_words(context: Context) -> N
     assert facts["qdiscs"]["pfifo"] == "yes"
 
 
+def test_the_answer_is_json_too(context: Context) -> None:
+    found = probe.probe(context, "va0")
+    assert json.loads(json.dumps(found)) == found
+    assert len(found["facts"]["link"]["address"].split(":")) == 6
+
+
 def test_veth_has_native_xdp_and_loopback_has_not(context: Context) -> None:
     assert probe.probe(context, "va0")["xdp"]["native"] is True
     assert probe.probe(context, "lo")["xdp"]["native"] is False
