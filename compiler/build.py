@@ -1,7 +1,7 @@
 """Turns each rule of `grammar.lark` into its node of `syntax.py` while the parser runs, bottom up.
 
-Every method takes the parts of one rule, all its tokens among them, and returns one node. Keywords and signs are lark
-Tokens; WORD and STRING have become `syntax.Word`.
+Every method takes the parts of one rule, all its tokens among them, and returns one node. Keywords and signs are
+Leafs; WORD and STRING have become `syntax.Word`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ import re
 from itertools import pairwise
 from typing import Any
 
-from lark import Token, Transformer
-
 from compiler import syntax
 from compiler.build_parts import CONDITIONS, Keyword, Parts, Placed, ends, flat, nodes, only, preferred, words_of
+from compiler.lalr import Leaf
 from compiler.source import Span
 
 _TEXT = re.compile(r'"[^"\n]*"|#[^\n]*|\s+|[^\s#"]+|"')
 
 
-class Builder(Transformer):  # type: ignore[type-arg]
-    """One for all parses: `file` and `lines` are set before each."""
+class Builder:
+    """What the parser calls for each rule of the grammar, by the rule's name. lines: the text's, the first is line `first`."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.file = ""
-        self.lines: list[str] = []
+    def __init__(self, file: str, lines: list[str], first: int = 1) -> None:
+        self.file, self.lines, self.first = file, lines, first
 
     def span(self, parts: Parts) -> Span:
         first, last = ends(parts[0]), ends(parts[-1])
@@ -34,7 +31,7 @@ class Builder(Transformer):  # type: ignore[type-arg]
     def text(self, parts: Parts) -> str:
         """The source of `parts` on one line, without comments."""
         span = self.span(parts)
-        lines = self.lines[span.line - 1 : span.end_line]
+        lines = self.lines[span.line - self.first : span.end_line - self.first + 1]
         lines[-1] = lines[-1][: span.end_column - 1]
         lines[0] = lines[0][span.column - 1 :]
         words = (match.group() for match in _TEXT.finditer("\n".join(lines)))
@@ -42,7 +39,7 @@ class Builder(Transformer):  # type: ignore[type-arg]
 
     # --- names and values ---
     def start(self, parts: Parts) -> syntax.File:
-        return syntax.File(self.file, tuple(p for p in parts if not isinstance(p, Token)))
+        return syntax.File(self.file, tuple(p for p in parts if not isinstance(p, Leaf)))
 
     def expression(self, parts: Parts) -> syntax.Condition:
         return parts[0]  # type: ignore[no-any-return]
@@ -101,7 +98,7 @@ class Builder(Transformer):  # type: ignore[type-arg]
 
     # --- conditions ---
     def or_expr(self, parts: Parts) -> syntax.Condition:
-        items = tuple(p for p in parts if not isinstance(p, Token))
+        items = tuple(p for p in parts if not isinstance(p, Leaf))
         return items[0] if len(items) == 1 else syntax.Any(items, self.span(parts))
 
     def and_expr(self, parts: Parts) -> syntax.Condition:
@@ -126,7 +123,7 @@ class Builder(Transformer):  # type: ignore[type-arg]
         return syntax.FieldTest(f"mac {parts[1]}", parts[2], self.span(parts))
 
     def icmp(self, parts: Parts) -> syntax.Icmp:
-        named = {str(key): value for key, value in pairwise(parts) if isinstance(key, Token)}
+        named = {str(key): value for key, value in pairwise(parts) if isinstance(key, Leaf)}
         name = parts[1] if len(parts) == 2 else None
         return syntax.Icmp(str(parts[0]), name, named.get("type"), named.get("code"), self.span(parts))
 
@@ -191,7 +188,7 @@ class Builder(Transformer):  # type: ignore[type-arg]
     def steer(self, parts: Parts) -> syntax.Steer:
         return syntax.Steer(parts[1], nodes(parts[3:]), self.span(parts[:2]))
 
-    def prefer(self, parts: Parts) -> Token:
+    def prefer(self, parts: Parts) -> Leaf:
         return parts[0]  # type: ignore[no-any-return]
 
     def steer_rule(self, parts: Parts) -> syntax.SteerRule:
@@ -211,7 +208,7 @@ class Builder(Transformer):  # type: ignore[type-arg]
     def steer_hash(self, parts: Parts) -> syntax.SteerHash:
         protocols, fields = (p for p in parts if isinstance(p, tuple))
         everything = flat(parts)
-        symmetric = str(everything[-1]) == "symmetric" and isinstance(everything[-1], Token)
+        symmetric = str(everything[-1]) == "symmetric" and isinstance(everything[-1], Leaf)
         return syntax.SteerHash(
             protocols, fields, symmetric, preferred(parts), self.text(everything), self.span(everything)
         )

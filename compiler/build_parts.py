@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from lark import Token
-
 from compiler import syntax
+from compiler.lalr import Leaf
 from compiler.source import Span
 
 Parts = list[Any]
@@ -15,9 +14,9 @@ Parts = list[Any]
 class Keyword(str):
     """A keyword that became a string and still knows its place."""
 
-    token: Token
+    token: Leaf
 
-    def __new__(cls, text: str, token: Token) -> Self:
+    def __new__(cls, text: str, token: Leaf) -> Self:
         made = super().__new__(cls, text)
         made.token = token
         return made
@@ -42,8 +41,8 @@ CONDITIONS = (
 def ends(part: Any) -> tuple[int, int, int, int]:
     if isinstance(part, Keyword):
         part = part.token
-    if isinstance(part, Token):
-        return part.line or 1, part.column or 1, part.end_line or 1, part.end_column or 1
+    if isinstance(part, Leaf):
+        return part.line, part.column, part.line, part.end_column
     if isinstance(part, tuple) and not isinstance(part, Placed):
         first, last = ends(part[0]), ends(part[-1])
         return first[0], first[1], last[2], last[3]
@@ -64,7 +63,7 @@ def words_of(parts: Parts) -> tuple[syntax.Word, ...]:
 
 
 def nodes(parts: Parts) -> tuple[Any, ...]:
-    return tuple(p for p in parts if not isinstance(p, (Token, str)))
+    return tuple(p for p in parts if not isinstance(p, str))
 
 
 def only(parts: Parts, kind: type) -> Any:
@@ -72,4 +71,4 @@ def only(parts: Parts, kind: type) -> Any:
 
 
 def preferred(parts: Parts) -> bool:
-    return isinstance(parts[0], Token) and str(parts[0]) == "prefer"
+    return isinstance(parts[0], Leaf) and str(parts[0]) == "prefer"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler import effects, essentials, ir, limits, rule_names, syntax
-from compiler.predicates import condition
+from compiler.remembered import condition
 from compiler.scope import Scope
 from compiler.source import Span
 from compiler.suggest import hint
@@ -65,8 +65,8 @@ class _Chain:
                 self.block.span,
                 "end it with `default drop` or `default pass`",
             )
-        verdict = self.default.verdict if self.default else "drop"
-        return ir.Chain(self.name, self.nic, self.direction, self.to, tuple(self.rules), verdict, self.block.span)
+        verdict, place = (self.default.verdict, self.default.span) if self.default else ("drop", self.block.span)
+        return ir.Chain(self.name, self.nic, self.direction, self.to, tuple(self.rules), verdict, self.block.span, place)
 
     def _items(self, items: tuple[object, ...], inside: tuple[str, ...]) -> None:
         """The statements of the block or of a `rules` list that it uses; `inside`: the lists that are open."""

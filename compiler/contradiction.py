@@ -9,18 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import reduce
 from itertools import product
+from operator import and_, or_
 
 from compiler import ir
 from compiler.ir import V4_BASE, Field
 from compiler.ranges import intersect
 
-Pairs = frozenset[tuple[str, str]]
 _TRANSPORTS = ("tcp", "udp", "sctp", "icmp4", "icmp6", "other")
-_ALL: Pairs = frozenset(
+_PAIRS = tuple(
     (family, transport)
     for family, transport in product(("ip4", "ip6", "neither"), _TRANSPORTS)
     if (family, transport) not in (("ip4", "icmp6"), ("ip6", "icmp4")) and (family != "neither" or transport == "other")
 )
+ALL = (1 << len(_PAIRS)) - 1
+"""Every pair of family and transport; a set of pairs is a number with their bits."""
+
+
+def _pairs(*names: str) -> int:
+    """The pairs with one of these families or transports."""
+    return sum(1 << bit for bit, pair in enumerate(_PAIRS) if set(pair) & set(names))
+
+
 _NEEDS = {
     Field.SPORT: ("tcp", "udp", "sctp"), Field.DPORT: ("tcp", "udp", "sctp"), Field.TCP_FLAGS: ("tcp",),
     Field.ICMP_TYPE: ("icmp4", "icmp6"), Field.ICMP_CODE: ("icmp4", "icmp6"),
@@ -28,23 +37,34 @@ _NEEDS = {
 _IP_ONLY = (Field.SRC, Field.DST, Field.PROTO, Field.DSCP, Field.TTL, Field.LENGTH)
 
 
+_V4, _V6, _IP = _pairs("ip4"), _pairs("ip6"), _pairs("ip4", "ip6")
+_OF_KIND = {
+    **{name: _pairs(name) for name in (*_TRANSPORTS, "ip4", "ip6")},
+    **dict.fromkeys(("arp", "l2"), _pairs("neither")),
+    **dict.fromkeys(("nd", "mld"), _pairs("ip6") & _pairs("icmp6")),
+    **dict.fromkeys(("fragment", "first-fragment", "later-fragment"), _IP),
+}
+_THERE = {**{field: _pairs(*names) for field, names in _NEEDS.items()}, **dict.fromkeys(_IP_ONLY, _IP)}
+
+
 def never_matches(expr: ir.Expr, sets: Mapping[str, ir.Set]) -> str:
     """Why no packet can match `expr`, in words; "" when one may."""
-    if not _possible(expr, sets):
+    if not possible(expr, sets):
         return "its parts need different protocols or address families"
     return _empty_field(expr)
 
 
-def _possible(expr: ir.Expr, sets: Mapping[str, ir.Set]) -> Pairs:
+def possible(expr: ir.Expr, sets: Mapping[str, ir.Set]) -> int:
+    """The pairs for which `expr` may be true."""
     match expr:
         case ir.And(items):
-            return reduce(frozenset.intersection, (_possible(item, sets) for item in items), _ALL)
+            return reduce(and_, (possible(item, sets) for item in items), ALL)
         case ir.Or(items):
-            return reduce(frozenset.union, (_possible(item, sets) for item in items), frozenset())
+            return reduce(or_, (possible(item, sets) for item in items), 0)
         case ir.Is(kind):
-            return _of_kind(kind)
+            return _OF_KIND.get(kind, ALL)
         case ir.Not(ir.Is(kind)) if kind in (*_TRANSPORTS, "ip4", "ip6"):
-            return _ALL - _of_kind(kind)
+            return ALL & ~_OF_KIND[kind]
         case ir.Not(item):
             return _present(item)
         case ir.Within(field, ranges):
@@ -52,41 +72,23 @@ def _possible(expr: ir.Expr, sets: Mapping[str, ir.Set]) -> Pairs:
         case ir.Member(field, name):
             found = sets.get(name)
             fixed = found is not None and found.size is None and found.ranges
-            return _present(expr) & (_families(field, found.ranges) if fixed and found else _ALL)
+            return _present(expr) & (_families(field, found.ranges) if fixed and found else ALL)
         case _:
             return _present(expr)
 
 
-def _of_kind(kind: str) -> Pairs:
-    if kind in _TRANSPORTS:
-        return frozenset(pair for pair in _ALL if pair[1] == kind)
-    if kind in ("ip4", "ip6"):
-        return frozenset(pair for pair in _ALL if pair[0] == kind)
-    if kind in ("arp", "l2"):
-        return frozenset({("neither", "other")})
-    if kind in ("nd", "mld"):
-        return frozenset({("ip6", "icmp6")})
-    if kind in ("fragment", "first-fragment", "later-fragment"):
-        return frozenset(pair for pair in _ALL if pair[0] != "neither")
-    return _ALL
-
-
-def _present(expr: ir.Expr) -> Pairs:
+def _present(expr: ir.Expr) -> int:
     """Where the field of a test is there at all; absent is no match, also under `not`."""
-    field = getattr(expr, "field", None)
-    if field in _NEEDS:
-        return frozenset(pair for pair in _ALL if pair[1] in _NEEDS[field])
-    if field in _IP_ONLY or isinstance(expr, ir.Connection):
-        return frozenset(pair for pair in _ALL if pair[0] != "neither")
-    return _ALL
+    if isinstance(expr, ir.Connection):
+        return _IP
+    field: Field | None = getattr(expr, "field", None)
+    return _THERE.get(field, ALL) if field else ALL
 
 
-def _families(field: Field, ranges: ir.Ranges) -> Pairs:
+def _families(field: Field, ranges: ir.Ranges) -> int:
     if field not in (Field.SRC, Field.DST) or not ranges:
-        return _ALL
-    families = {"ip6"} if ranges[0][0] < V4_BASE else set()
-    families |= {"ip4"} if ranges[-1][1] >= V4_BASE else set()
-    return frozenset(pair for pair in _ALL if pair[0] in families)
+        return ALL
+    return (_V6 if ranges[0][0] < V4_BASE else 0) | (_V4 if ranges[-1][1] >= V4_BASE else 0)
 
 
 def _empty_field(expr: ir.Expr) -> str:

@@ -1,4 +1,4 @@
-"""Policy text → `syntax.File`: drives lark's LALR parser token by token and goes on behind a broken statement.
+"""Policy text → `syntax.File`: feeds the parser (`lalr.py`) token by token and goes on behind a broken statement.
 
 Recovery is yacc's: the grammar has an ERROR statement. On a token that does not fit, the parser's stack is cut back to where a
 statement may begin, ERROR is put there, and the rest of the statement is skipped.
@@ -6,14 +6,14 @@ statement may begin, ERROR is put there, and the rest of the statement is skippe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from compiler import syntax, syntax_errors
+from compiler.build import Builder
 from compiler.findings import Findings
+from compiler.grammar_table import load
+from compiler.lalr import Leaf, Parser
+from compiler.lines import Lines
 from compiler.source import Sources, Span
 from compiler.tokens import BAD, END, MAX_BRACES, MAX_PARENTHESES, NEWLINE, SIGN, STRING, WORD, Token, tokens
 
@@ -39,61 +39,31 @@ def parse_condition(name: str, text: str, sources: Sources, findings: Findings) 
     return _Run(name, text, "expression", findings).parse()  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True)
-class _Machine:
-    """The parser, made once. keywords: text of a word or sign → terminal; table: state → symbol → (action, argument)."""
-
-    lark: Any
-    builder: Any
-    keywords: dict[str, str]
-    table: dict[Any, dict[str, tuple[Any, Any]]]
-    ends: dict[str, Any]
-    shift: Any
-    token: Any  # lark's class of tokens
-
-
-@lru_cache(maxsize=1)
-def _machine() -> _Machine:
-    from lark import Lark
-    from lark import Token as LarkToken
-    from lark.lexer import Lexer, PatternStr
-    from lark.parsers.lalr_analysis import Shift
-
-    from compiler.build import Builder
-
-    class Unused(Lexer):
-        """Tokens are fed one by one: the word's terminal depends on the parser's state."""
-
-        def __init__(self, *_: object) -> None: ...
-
-        def lex(self, *_: object) -> Iterator[Any]:
-            return iter(())
-
-    builder = Builder()
-    grammar = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")
-    lark = Lark(
-        grammar, parser="lalr", lexer=Unused, start=["start", "expression"], transformer=builder, keep_all_tokens=True
-    )
-    keywords = {t.pattern.value: t.name for t in lark.terminals if isinstance(t.pattern, PatternStr)}
-    table = lark.parser.parser._parse_table
-    return _Machine(lark, builder, keywords, table.states, table.end_states, Shift, LarkToken)
+def parse_line(name: str, line: str, number: int) -> syntax.Rule:
+    """The rule in a line that was read as a whole before (`lines.py`), with the place of each of its words."""
+    text = f"rules x {{\n{line}\n}}\n"
+    file = _Run(name, text, "start", Findings(), number - 1, whole=False).parse()
+    return file.statements[0].items[0]  # type: ignore[no-any-return]
 
 
 def keywords() -> frozenset[str]:
     """The words of the language (no signs)."""
-    return frozenset(word for word in _machine().keywords if word[0].isalpha())
+    return frozenset(word for word in load().keywords if word[0].isalpha())
 
 
 class _Run:
-    """One parse of one text. open: the `{` not yet closed; statement: the tokens of the statement so far."""
+    """One parse of one text, whose first line has the number `first`. open: the `{` not yet closed; statement: the tokens of the statement so far.
 
-    def __init__(self, name: str, text: str, start: str, findings: Findings) -> None:
+    whole: lines that look like one read before are taken at once (`lines.py`).
+    """
+
+    def __init__(self, name: str, text: str, start: str, findings: Findings, first: int = 1, whole: bool = True) -> None:
         self.name, self.findings, self.start = name, findings, start
-        self.machine = _machine()
-        self.machine.builder.file, self.machine.builder.lines = name, text.split("\n")
-        self.parser = self.machine.lark.parse_interactive("", start=start)
-        self.state = self.parser.parser_state
-        self.tokens = tokens(text)
+        self.lines = text.split("\n")
+        self.keywords = load().keywords
+        self.parser = Parser(Builder(name, self.lines, first), start)
+        self.text, self.tokens = text, tokens(text, first)
+        self.rules = Lines(name, self.lines, self.parser) if whole else None
         self.again: Token | None = None  # read before, to be fed next
         self.open: list[Token] = []
         self.statement: list[Token] = []
@@ -109,8 +79,19 @@ class _Run:
             self.statement.append(token)
             if token.kind == END:
                 return self._end(token)
-            if not self._feed(token) and not self._recover(token):
+            if self._feed(token):
+                if token.kind == NEWLINE and token.text == "\n" and self.rules:
+                    self._take_lines(token.line)
+            elif not self._recover(token):
                 return None
+
+    def _take_lines(self, number: int) -> None:
+        """Behind line `number`: takes as many lines as can be taken whole, and reads on behind them."""
+        assert self.rules is not None
+        taken, position, words = self.rules.take(number, MAX_TOKENS - self.count)
+        if taken:
+            self.count += words
+            self.tokens = tokens(self.text, number + taken + 1, position)
 
     def _read(self) -> Token:
         """The next token; END also where a file is longer than anybody writes: long lists belong into set files."""
@@ -125,35 +106,12 @@ class _Run:
             )
         return token if self.count < MAX_TOKENS else token._replace(kind=END, text="", first=True)
 
-    def _fits(self, terminal: str | None) -> bool:
-        """Whether the parser could shift `terminal` now. The table alone says too much: LALR merges look-aheads."""
-        table = self.machine.table
-        found = table[self.state.state_stack[-1]].get(terminal or "")
-        if found is None or found[0] is self.machine.shift:
-            return found is not None
-        stack = list(self.state.state_stack)
-        while terminal in table[stack[-1]]:
-            action, argument = table[stack[-1]][terminal]
-            if action is self.machine.shift:
-                return True
-            if argument.expansion:
-                del stack[-len(argument.expansion) :]
-            stack.append(table[stack[-1]][argument.origin.name][1])
-            if terminal == END and stack[-1] == self.machine.ends[self.start]:
-                return True
-        return False
-
-    def _fitting(self) -> list[str]:
-        return [
-            name for name in self.machine.table[self.state.state_stack[-1]] if name.upper() == name and self._fits(name)
-        ]
-
     def _terminal(self, token: Token) -> str | None:
         """The token's terminal in the parser's state, None when it does not fit."""
-        own = token.kind if token.kind in (NEWLINE, STRING) else self.machine.keywords.get(token.text)
-        if token.kind != BAD and self._fits(own):
+        own = token.kind if token.kind in (NEWLINE, STRING) else self.keywords.get(token.text)
+        if token.kind != BAD and own is not None and self.parser.fits(own):
             return own
-        return WORD if token.kind == WORD and self._fits(WORD) else None
+        return WORD if token.kind == WORD and self.parser.fits(WORD) else None
 
     def _feed(self, token: Token) -> bool:
         terminal = self._terminal(token)
@@ -163,10 +121,9 @@ class _Run:
         return True
 
     def _shift(self, terminal: str, token: Token) -> None:
-        end = token.end_column
-        self.parser.feed_token(
-            self.machine.token(terminal, token.text, 0, token.line, token.column, token.line, end, 0)
-        )
+        self.parser.shift(terminal, Leaf(terminal, token.text, token.line, token.column, token.end_column))
+        if terminal == NEWLINE:
+            self.parser.settle()
         if token.kind == SIGN and token.text == "{":
             self.open.append(token)
         elif token.kind == SIGN and token.text == "}" and self.open:
@@ -192,10 +149,10 @@ class _Run:
                 "put a `}` behind the last statement of the block",
             )
             self._close(token)
-        if not self._fits("$END"):
+        if not self.parser.fits("$END"):
             self._report(token)
             return None
-        return self.parser.feed_eof()
+        return self.parser.end()
 
     # --- recovery ---
     def _recover(self, token: Token) -> bool:
@@ -210,7 +167,7 @@ class _Run:
                 "is this file a netc policy?",
             )
             return False
-        if _starts_declaration(token) and self.open and self._fits(self.machine.keywords["}"]):
+        if _starts_declaration(token) and self.open and self.parser.fits(self.keywords["}"]):
             self._report_open(token)
             self._close(token)
             self.again = token
@@ -224,7 +181,7 @@ class _Run:
         """Closes every open block before `token`."""
         while self.open:
             for kind, text in ((SIGN, "}"), (NEWLINE, "\n")):
-                terminal = NEWLINE if kind == NEWLINE else self.machine.keywords[text]
+                terminal = NEWLINE if kind == NEWLINE else self.keywords[text]
                 self._shift(terminal, token._replace(kind=kind, text=text))
 
     def _cut_back(self) -> list[Token]:
@@ -232,16 +189,16 @@ class _Run:
         closed: list[Token] = []
         self.lost = []
         inner = 0  # blocks of the statement that are closed, but not yet reduced
-        while inner or not self._fits("ERROR"):
-            self.state.state_stack.pop()
-            value = self.state.value_stack.pop()
+        while inner or not self.parser.fits("ERROR"):
+            self.parser.states.pop()
+            value = self.parser.values.pop()
             self.lost += _words_of(value)
             kind = getattr(value, "type", "")
-            if kind == self.machine.keywords["}"]:
+            if kind == self.keywords["}"]:
                 inner += 1
-            elif kind == self.machine.keywords["{"] and inner:
+            elif kind == self.keywords["{"] and inner:
                 inner -= 1
-            elif kind == self.machine.keywords["{"]:
+            elif kind == self.keywords["{"]:
                 closed.append(self.open.pop())
         self.parentheses = self.negations = 0
         return closed
@@ -273,7 +230,7 @@ class _Run:
                 "N005", "this is nested too deeply", self._span(token), f"the most is {most}; name a part with `set`"
             )
             return
-        code, message, help = syntax_errors.describe(token, self._fitting(), self.machine.keywords, self.statement)
+        code, message, help = syntax_errors.describe(token, self.parser.fitting(), self.keywords, self.statement)
         self.findings.add(code, message, self._span(token), help)
 
     def _report_open(self, token: Token) -> None:
@@ -294,6 +251,6 @@ def _words_of(value: Any) -> list[str]:
     """The words in a piece of the parser's stack."""
     if isinstance(value, syntax.Word):
         return [value.text]
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, tuple):
         return [word for item in value for word in _words_of(item)]
     return [str(value)] if getattr(value, "type", "") == WORD else []

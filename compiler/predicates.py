@@ -22,7 +22,7 @@ _ICMP_CODE = ValueType("an ICMP number", Field.ICMP_CODE, ICMP_NUMBER)
 def condition(scope: Scope, node: syntax.Condition) -> ir.Expr:
     """The expression of a whole condition. One that no packet can match is an error: it is never what was meant."""
     errors = scope.findings.errors
-    lowered = _lower(scope, node)
+    lowered = lower(scope, node)
     if scope.findings.errors == errors and (why := never_matches(lowered, scope.sets)):
         scope.error(
             "N037", f"no packet can match this: {why}", node.span, "use `or` between alternatives; adjacency means both"
@@ -30,14 +30,15 @@ def condition(scope: Scope, node: syntax.Condition) -> ir.Expr:
     return lowered
 
 
-def _lower(scope: Scope, node: syntax.Condition) -> ir.Expr:
+def lower(scope: Scope, node: syntax.Condition) -> ir.Expr:
+    """The expression of a condition or of a part of one, whether or not a packet can match it."""
     match node:
         case syntax.All(items):
             return ir.And(_flatten(ir.And, scope, items))
         case syntax.Any(items):
             return ir.Or(_flatten(ir.Or, scope, items))
         case syntax.Negation(item):
-            return ir.Not(_lower(scope, item))
+            return ir.Not(lower(scope, item))
         case syntax.Kind(name):
             return _kind(name)
         case syntax.FieldTest(field, operand):
@@ -53,7 +54,7 @@ def _lower(scope: Scope, node: syntax.Condition) -> ir.Expr:
 def _flatten(kind: type[ir.And | ir.Or], scope: Scope, items: tuple[syntax.Condition, ...]) -> tuple[ir.Expr, ...]:
     found: list[ir.Expr] = []
     for item in items:
-        lowered = _lower(scope, item)
+        lowered = lower(scope, item)
         found += lowered.items if isinstance(lowered, kind) else [lowered]
     return tuple(found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from compiler import ir, syntax, types
 from compiler.findings import Findings, LiteralError
@@ -17,9 +18,16 @@ MAX_NAME = 40
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
+if TYPE_CHECKING:
+    from compiler.remembered import Memory
+
+
 @dataclass(slots=True)
 class Scope:
-    """sets in the order of their declaration. unread: words of statements that could not be parsed, never called unknown."""
+    """sets in the order of their declaration. unread: words of statements that could not be parsed, never called unknown.
+
+    memory: what remembered.py knows.
+    """
 
     findings: Findings
     sources: Sources
@@ -28,6 +36,7 @@ class Scope:
     consts: dict[str, syntax.Const] = field(default_factory=dict)
     rules: dict[str, syntax.Rules] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
+    memory: Memory | None = None
 
     def error(
         self, code: str, message: str, span: Span, help: str = "", notes: tuple[tuple[Span, str], ...] = ()

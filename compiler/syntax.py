@@ -140,9 +140,17 @@ class Effect(Node, frozen=True, gc=False):
     span: Span
 
 
+class Tests(Node, frozen=True, gc=False):
+    """Plain tests beside each other, still as words: (("tcp",), ("dport", "80-90")). `parse.parse_line(line)` has their places."""
+
+    words: tuple[tuple[str, ...], ...]
+    line: str
+    span: Span  # of the rule
+
+
 class Rule(Node, frozen=True, gc=False):
     verdict: str
-    when: Condition | None
+    when: Condition | Tests | None
     limit: Limit | None
     name: Word | None
     effects: tuple[Effect, ...]

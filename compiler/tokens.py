@@ -42,9 +42,12 @@ class Token(NamedTuple):
         return self.column + len(self.text)
 
 
-def tokens(text: str) -> Iterator[Token]:
-    """All tokens of `text`, the last one END. Never fails: what is no token comes as BAD, one character each."""
-    line, line_start, position = 1, 0, 0
+def tokens(text: str, line: int = 1, position: int = 0) -> Iterator[Token]:
+    """All tokens of `text` from `position` on, where line `line` begins with a new statement; the last one is END.
+
+    Never fails: what is no token comes as BAD, one character each.
+    """
+    line_start = position
     previous = Token(NEWLINE, "\n", 1, 1, False)
     while position < len(text):
         match = _TOKEN.match(text, position)
