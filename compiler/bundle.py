@@ -71,7 +71,7 @@ class Map(Model):
 ROLES = {
     "": "nothing: `entries` is all",
     "slots": "u32 per counter of the program, by `Counter.index`: its slot in the nic's counter map",
-    "counters": "persistent; per CPU (CPU_MAX) COUNTER_SLOTS pairs of u64 (packets, bytes)",
+    "counters": "persistent; COUNTER_SLOTS pairs of u64 (packets, bytes) for each CPU",
     "clock": "u64 ns, one per array; 0: the kernel's clock",
     "scratch": "per CPU (CPU_MAX) SCRATCH_SIZE bytes; the first u32 is the index of the counter that judged the last packet",
     "devices": "devmap; key: nic index, value: the ifindex bound to it",
@@ -85,7 +85,7 @@ ROLES = {
     "config": "u32 words that the runtime fills: CONFIG_WORDS",
 }
 CPU_MAX = 256
-COUNTER_SLOTS = 4096  # for each CPU
+COUNTER_SLOTS = 16384  # of a nic
 SCRATCH_SIZE = 256
 CONFIG_WORDS = ("ifb_ifindex", "class_base")  # class_base: what a classifier adds to every class's minor number
 GENERATION_MINORS = 0x1000  # minor numbers of one generation of tc classes: class_base is a multiple of it
@@ -124,7 +124,7 @@ class Nft(Model):
     """libnftables JSON commands of one nic for one table that netc owns (family inet or netdev).
 
     `objects` is the table's whole content: every value is already a JSON object as libnftables-json(5) describes it; the string
-    "$dev:NAME" stands for the device bound to nic NAME. `fence`: a second table, in the same words, that stands beside the old one while
+    "$dev:NAME" stands for the device bound to nic NAME, "$mac:NAME" for its address. `fence`: a second table, in the same words, that stands beside the old one while
     an apply flips XDP and nft (compiler/targets/nft_fence.py).
     """
 

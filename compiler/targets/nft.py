@@ -131,6 +131,9 @@ def _ingress(nic: place.NicPlacement, item: place.ChainPlacement) -> Stage:
         stage.on_pass, stage.on_hand = [nft.goto(stage.name("to-pass"))], [nft.goto(stage.name("to-hand-on"))]
         elsewhere = nft.count(stage.counter(tcx.ELSEWHERE, "drop", tcx.ELSEWHERE_TEXT))
         stage.add("to-hand-on", [nft.match(nft.meta("pkttype"), "other"), elsewhere, nft.DROP], tcx.ELSEWHERE_TEXT)
+        group = nft.match(nft.meta("pkttype"), {"set": ["broadcast", "multicast"]})
+        to_own = {"mangle": {"key": nft.payload("ether", "daddr"), "value": f"$mac:{nic.nic.name}"}}
+        stage.add("to-hand-on", [group, to_own], "a macvlan would take a copy (tcx.py)")
         for part, mark in (("to-pass", bundle.MARK_PASSED), ("to-hand-on", bundle.MARK_PENDING)):
             _mark(stage, part, mark | nic.index << 24)
     nft_chain.judge(stage)

@@ -13,7 +13,7 @@ NEXT = "-1"  # TCX_NEXT
 ELSEWHERE = "elsewhere"
 ELSEWHERE_TEXT = "dropped: left to connection tracking, but addressed to another device, where no rule would judge it"
 _KIND_MASK = 0xF0000000  # of the mark: pending or passed; the nic's number is below it
-_PACKET_OTHERHOST = 3  # include/uapi/linux/if_packet.h
+_PACKET_BROADCAST, _PACKET_MULTICAST, _PACKET_OTHERHOST = 1, 2, 3  # include/uapi/linux/if_packet.h
 _DROP = 2  # TCX_DROP
 
 
@@ -29,11 +29,13 @@ def carrier(c: CProgram, nic: place.NicPlacement) -> str:
     is pending for another nic (this device stands on that nic's) keeps that mark: this nic's late rules know it by its device then.
 
     What is pending and not addressed to this device is dropped: the stack drops it too, before connection tracking, and a macvlan or
-    bridge would carry it past the rules, into another namespace.
+    bridge would carry it past the rules, into another namespace. A macvlan takes copies of what is addressed to a group too: such a frame
+    goes on under this device's own address, as the stack reads skb->pkt_type and not the address.
     """
     pending, passed = (kind | nic.index << 24 for kind in (bundle.MARK_PENDING, bundle.MARK_PASSED))
     chain = next(item.chain for item in nic.chains if item.early == "xdp" and item.late)
     elsewhere = c.add_counter(counter(f"{chain.name}.{ELSEWHERE}", "xdp", "other", "drop", chain.span, ELSEWHERE_TEXT))
+    mac = c.add_array(f"{nic.nic.name}.mac", 8, role="mac")
     return (
         "    {\n"
         "        u32 *meta = (void *)(long)ctx->data_meta;\n"
@@ -43,6 +45,14 @@ def carrier(c: CProgram, nic: place.NicPlacement) -> str:
         f"        if (mark == {pending}u && ctx->pkt_type == {_PACKET_OTHERHOST}) {{\n"
         f"            COUNT({elsewhere}, ctx->len);\n"
         f"            return {_DROP};\n"
+        "        }\n"
+        f"        if (mark == {pending}u && (ctx->pkt_type == {_PACKET_BROADCAST} || ctx->pkt_type == {_PACKET_MULTICAST})) {{\n"
+        f"            u64 mac = *(volatile u64 *)VALUE({mac});\n"
+        "            u8 own[6] = {mac >> 40, mac >> 32, mac >> 24, mac >> 16, mac >> 8, mac};\n"
+        "            if (mac && bpf_skb_store_bytes(ctx, 0, own, sizeof(own), 0)) {\n"
+        f"                COUNT({elsewhere}, ctx->len);\n"
+        f"                return {_DROP};\n"
+        "            }\n"
         "        }\n"
         f"        if ((was & {_KIND_MASK}u) != {bundle.MARK_PENDING}u || was == {pending}u)\n"
         f"            ctx->mark = (ctx->mark & {bundle.MARK_MASK ^ 0xFFFFFFFF}u) | mark;\n"

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 
 from compiler.bundle import Nft
+from runtime.backends import link
 from runtime.backends import nft as backend
+from runtime.backends.netlink import NetlinkError
 from runtime.backends.nft import Json, NftError
 from runtime.context import Context
 from runtime.steps import StepError
@@ -31,6 +33,8 @@ def _filled(item: Any, context: Context, generation: int) -> Any:
         return [_filled(value, context, generation) for value in item]
     if isinstance(item, str) and item.startswith("$dev:"):
         return _device(context, item.removeprefix("$dev:"))
+    if isinstance(item, str) and item.startswith("$mac:"):
+        return _address(context, item.removeprefix("$mac:"))
     if isinstance(item, str) and item.endswith("_g$gen"):
         return item.removesuffix("$gen") + str(generation)
     return item
@@ -44,6 +48,16 @@ def _device(context: Context, nic: str) -> str:
     if name.startswith("@") or "*" in name:  # nft would read a set, or every device that begins so
         raise StepError(f"nic {nic}", f"nftables cannot name the device {name!r}", "rename it: ip link set … name …")
     return name
+
+
+def _address(context: Context, nic: str) -> str:
+    """The MAC address of the nic's device; zeros where it has none, which no rule writes then (nft's `ether` needs an Ethernet header)."""
+    name = _device(context, nic)
+    try:
+        address = link.get(name).address
+    except NetlinkError as error:
+        raise StepError(f"nic {nic}", f"{error.words[:1].lower()}{error.words[1:]}: {name}", f"bind one: --nic {nic}=DEVICE") from None
+    return (address if len(address) == 6 else bytes(6)).hex(":")
 
 
 def require_devices(commands: list[Json], context: Context) -> None:
