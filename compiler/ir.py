@@ -174,7 +174,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A filter block for one hook: direction in, out (nic) or forward (nic -> to). name: wan.in, wan.out, wan->lan."""
+    """A filter block for one hook: direction in, out (nic) or forward (nic -> to). name: wan.in, wan.out, wan->lan.
+
+    default_span: the `default` statement's own place, which its counter names.
+    """
 
     name: str
     nic: str
@@ -183,6 +186,7 @@ class Chain:
     rules: tuple[Rule, ...]
     default: str  # pass, drop
     span: Span = NOWHERE
+    default_span: Span = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

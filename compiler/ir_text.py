@@ -84,9 +84,9 @@ def _shown_fields(node: Any, spans: bool) -> Iterator[tuple[str, Any]]:
         value = getattr(node, item.name)
         if item.default is dataclasses.MISSING:
             yield "", value
-        elif item.name == "span":
+        elif item.name in ("span", "default_span"):
             if spans and value is not item.default:
-                yield ":span ", value
+                yield f":{item.name} ", value
         elif value is not item.default and (value != item.default or type(value) is not type(item.default)):
             yield f":{item.name} ", value
 

@@ -47,7 +47,7 @@ class Stage:
     def counter(self, kind: str, verdict: str, text: str, rule: ir.Rule | None = None) -> str:
         """The counter of a rule, or of the stage itself; its name."""
         name = f"{self.chain.name}.{rule.name if rule else kind}"
-        span = rule.span if rule else self.chain.span
+        span = rule.span if rule else self.chain.default_span if kind == "default" else self.chain.span
         of_kind = "rule" if rule or kind == "unreadable" else "other" if kind == tcx.ELSEWHERE else kind
         self.counters.setdefault(name, bundle.Counter(name, self.stage, of_kind, 0, verdict, span.file, span.line, text))
         return name

@@ -109,7 +109,8 @@ class _Program:
         assert self.chain is not None
         chain = self.chain.chain
         kind_of_counter = kind if kind != "unmarked" else "other"
-        return self.c.add_counter(counter(f"{chain.name}.{kind}", "xdp", kind_of_counter, verdict, chain.span))
+        span = chain.default_span if kind == "default" else chain.span
+        return self.c.add_counter(counter(f"{chain.name}.{kind}", "xdp", kind_of_counter, verdict, span))
 
     def _entry(self) -> str:
         lines = [
