@@ -45,12 +45,13 @@ def check_nft(table: Nft, nics: set[str]) -> None:
     what = f"nft table {table.family} {table.table}"
     if table.family not in FAMILIES or table.table != TABLE:
         refuse(what, f"netc's tables are {' and '.join(f'{family} {TABLE}' for family in FAMILIES)}")
-    names: dict[str, set[str]] = {kind: set() for kind in _BODIES}
-    for number, raw in enumerate(table.objects):
-        try:
-            _check_object(table.family, msgspec.json.decode(raw), nics, names)
-        except (_WrongError, RecursionError) as error:
-            refuse(f"{what}, object {number + 1}", str(error) if isinstance(error, _WrongError) else "it is nested too deep")
+    for part, objects in (("", table.objects), ("fence, ", table.fence)):
+        names: dict[str, set[str]] = {kind: set() for kind in _BODIES}
+        for number, raw in enumerate(objects):
+            try:
+                _check_object(table.family, msgspec.json.decode(raw), nics, names)
+            except (_WrongError, RecursionError) as error:
+                refuse(f"{what}, {part}object {number + 1}", str(error) if isinstance(error, _WrongError) else "it is nested too deep")
 
 
 class _WrongError(Exception):
