@@ -57,8 +57,10 @@ def _in_a_child(policy: Path) -> dict[str, float]:
 
 def _stages(path: Path) -> dict[str, float]:
     """CPU seconds of each stage, peak memory in MiB, number of rules."""
+    import gc
     import resource
 
+    gc.set_threshold(200_000, 50, 100)  # as in compiler/__main__.py
     times: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], Result]) -> Result:

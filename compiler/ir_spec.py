@@ -107,17 +107,19 @@ def _chain(chain: ir.Chain, nics: set[str], sets: Sets) -> Faults:
     if chain.default not in VERDICTS:
         yield f"default `{chain.default}`: it is pass or drop"
     yield from _unique("rule", (rule.name for rule in chain.rules))
+    legal: set[int] = set()
     for rule in chain.rules:
-        yield from _of(f"rule {rule.name}", _rule(rule, chain.name, sets))
+        if faults := list(_rule(rule, chain.name, sets, legal)):
+            yield from _of(f"rule {rule.name}", faults)
 
 
-def _rule(rule: ir.Rule, chain: str, sets: Sets) -> Faults:
+def _rule(rule: ir.Rule, chain: str, sets: Sets, legal: set[int]) -> Faults:
     yield from _name(rule.name)
     if rule.name in RESERVED:
         yield "the name is reserved"
     if rule.verdict not in VERDICTS:
         yield f"verdict `{rule.verdict}`: it is pass or drop"
-    yield from check_expr(rule.when, sets)
+    yield from check_expr(rule.when, sets, legal)
     if rule.limit is not None:
         yield from _limit(rule.limit, f"{chain}.{rule.name}")
     for effect in rule.effects:

@@ -11,8 +11,12 @@ DOMAIN = {"address": ir.V4_LAST, "port": 65535}
 FIELD_OF_SET = {"address": (ir.Field.SRC, ir.Field.DST), "port": (ir.Field.SPORT, ir.Field.DPORT)}
 
 
-def check_expr(expr: ir.Expr, sets: Mapping[str, ir.Set]) -> Iterator[str]:
-    """Everything that is illegal in an expression. Walks with a stack of its own: a hostile depth is a finding, not a crash."""
+def check_expr(expr: ir.Expr, sets: Mapping[str, ir.Set], legal: set[int] | None = None) -> Iterator[str]:
+    """Everything that is illegal in an expression. Walks with a stack of its own: a hostile depth is a finding, not a crash.
+
+    legal: ids of tests that were found legal before and live on; rules share theirs.
+    """
+    legal = set() if legal is None else legal
     pending = [(expr, 1)]
     while pending:
         item, depth = pending.pop()
@@ -26,8 +30,11 @@ def check_expr(expr: ir.Expr, sets: Mapping[str, ir.Set]) -> Iterator[str]:
                 if not items:
                     yield f"an {type(item).__name__} has no items"
                 pending += [(inner, depth + 1) for inner in items]
-            case _:
-                yield from _leaf(item, sets)
+            case _ if id(item) not in legal:
+                faults = list(_leaf(item, sets))
+                yield from faults
+                if not faults:
+                    legal.add(id(item))
 
 
 def _leaf(item: ir.Expr, sets: Mapping[str, ir.Set]) -> Iterator[str]:

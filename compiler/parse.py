@@ -19,7 +19,7 @@ from compiler.tokens import BAD, END, MAX_BRACES, MAX_PARENTHESES, NEWLINE, SIGN
 
 MAX_SYNTAX_ERRORS = 20  # in one file: what follows is likely no policy at all
 KEPT_OF_NOISE = 3  # of them that are shown
-MAX_TOKENS = 150_000  # in one file: some fifteen thousand rules
+MAX_TOKENS = 3_000_000  # in one file: some two hundred thousand rules
 TOP_LEVEL = frozenset(
     ("nic", "set", "const", "include", "rules", "filter", "steer", "shape", "tune", "host", "protect", "expect", "test")
 )

@@ -88,7 +88,8 @@ def broken_words(statement: object) -> set[str]:
     if isinstance(statement, syntax.Broken):
         return set(statement.words)
     items = getattr(statement, "items", ())
-    return set().union(*map(broken_words, items)) if isinstance(items, tuple) else set()
+    inner = (item for item in items if not isinstance(item, syntax.Rule)) if isinstance(items, tuple) else ()
+    return set().union(*map(broken_words, inner))
 
 
 def _nic(scope: Scope, node: syntax.Nic) -> None:

@@ -17,7 +17,7 @@ from compiler.ir import V4_BASE, Ranges
 from compiler.ranges import normalize
 from compiler.source import Sources, Span
 
-MAX_POLICY_FILE = 4 << 20  # bytes
+MAX_POLICY_FILE = 32 << 20  # bytes: some hundred thousand rules a few times over
 MAX_SET_FILE = 64 << 20  # bytes: two million prefixes
 MAX_BAD_LINES = 10  # shown of one file
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from compiler import ir
 from compiler.diagnostics import Diagnostic
-from compiler.passes.rewrite import every_expression
+from compiler.passes.rewrite import apart, every_expression
 
 
 def run(program: ir.Program) -> tuple[ir.Program, list[Diagnostic]]:
@@ -23,9 +23,9 @@ def fold(expr: ir.Expr) -> ir.Expr:
             return ir.Const(not value)
         case ir.Not(ir.Not(item)) if not _names_control(item):
             return item
-        case ir.And(items):
+        case ir.And(items) if not (len(items) > 1 and apart(items)):
             return _joined(ir.And, items, decisive=False)
-        case ir.Or(items):
+        case ir.Or(items) if not (len(items) > 1 and apart(items)):
             return _joined(ir.Or, items, decisive=True)
         case _:
             return expr

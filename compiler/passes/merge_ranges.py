@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from compiler import ir
 from compiler.diagnostics import Diagnostic
-from compiler.passes.rewrite import every_expression
+from compiler.passes.rewrite import apart, every_expression
 from compiler.ranges import intersect, normalize
 
 
@@ -18,7 +18,7 @@ def run(program: ir.Program) -> tuple[ir.Program, list[Diagnostic]]:
 
 def merge(expr: ir.Expr) -> ir.Expr:
     """One node: its Within tests gathered by field, each at the place of the field's first."""
-    if not isinstance(expr, ir.And | ir.Or):
+    if not isinstance(expr, ir.And | ir.Or) or (len(expr.items) > 1 and apart(expr.items)):
         return expr
     merged: list[ir.Expr] = []
     places: dict[ir.Field, int] = {}
@@ -34,4 +34,6 @@ def merge(expr: ir.Expr) -> ir.Expr:
         elif isinstance(item, ir.Within):
             places[item.field] = len(merged)
         merged.append(item)
-    return merged[0] if len(merged) == 1 else type(expr)(tuple(merged))
+    if len(merged) == 1:
+        return merged[0]
+    return type(expr)(tuple(merged)) if len(merged) < len(expr.items) else expr
