@@ -60,7 +60,10 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
     current = installed_here(record)
     old = store.bundle(current.bundle) if current else None
     new = admitted(change.data) if change.data is not None else None
-    bound = with_devices(context, change.bindings, current.bindings if current else {})
+    before = current.bindings if current else {}
+    if change.data is None:  # a device that is gone took its part along; the rest is still to be removed
+        before = binding.present(before)
+    bound = with_devices(context, change.bindings, before)
     return plan.build(bound, new, old, record.generation + 1), bound
 
 

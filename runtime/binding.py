@@ -43,6 +43,12 @@ def choose(bundle: Bundle, wanted: Mapping[str, str]) -> dict[str, str]:
     return bindings
 
 
+def present(bindings: Mapping[str, str]) -> dict[str, str]:
+    """Those of the bindings whose device is there."""
+    there = {device for _, device in socket.if_nameindex()}
+    return {nic: device for nic, device in bindings.items() if device in there}
+
+
 def devices(bindings: Mapping[str, str]) -> tuple[Device, ...]:
     """The devices of this network namespace. Raises BindingError for one that does not exist."""
     return tuple(Device(nic, name, _index(nic, name)) for nic, name in bindings.items())

@@ -149,6 +149,12 @@ class Tc:
                 return Device(link["index"], name, kind or "", link.get_attr("IFLA_IFALIAS") or "", bool(link["flags"] & 1))  # IFF_UP
         return None
 
+    def ifbs(self) -> list[Device]:
+        """Every ifb device of this namespace."""
+        links = ((link, link.get_attr("IFLA_LINKINFO")) for link in self._ask("look for ifb devices", "link", command="dump"))
+        found = [link for link, info in links if info is not None and info.get_attr("IFLA_INFO_KIND") == "ifb"]
+        return [Device(a["index"], a.get_attr("IFLA_IFNAME"), "ifb", a.get_attr("IFLA_IFALIAS") or "") for a in found]
+
     def add_ifb(self, name: str, alias: str) -> Device:
         """Make an ifb device and bring it up."""
         self._ask(f"make the ifb device {name}", "link", command="add", ifname=name, kind="ifb", txqlen=IFB_QUEUE)

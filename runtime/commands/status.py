@@ -43,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
 
 def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
     """What is installed, with the context of its devices. Raises ApplyError when nothing is."""
-    from runtime import apply
+    from runtime import apply, binding
 
     warn_unfinished(target)
     record = target.store.record()
@@ -51,7 +51,12 @@ def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
     if current is None:
         why = "a reboot took the last policy off" if record.current else "nothing is installed"
         raise apply.ApplyError(f"{why}\n  = help: install a policy with: netc apply POLICY")
-    return current, target.store.bundle(current.bundle), apply.with_devices(target.context, current.bindings, {})
+    try:
+        return current, target.store.bundle(current.bundle), apply.with_devices(target.context, current.bindings, {})
+    except binding.BindingError as error:
+        words = str(error).partition("\n")[0]
+        raise apply.ApplyError(f"{current.policy} is installed, but {words}\n  = help: take what is left of it off with: netc remove; "
+                               "or make the device again and run: netc apply") from None  # fmt: skip
 
 
 def warn_unfinished(target: targets.Target) -> None:

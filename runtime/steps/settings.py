@@ -6,6 +6,8 @@ preferred: then it is skipped and `skipped` says why. What an earlier policy set
 
 from __future__ import annotations
 
+import socket
+
 from compiler.bundle import Bundle, Setting
 from runtime.context import Context
 from runtime.knobs import Knob, Refusal, Value, knob
@@ -140,6 +142,31 @@ class SkippedSetting:
         """Nothing to check."""
 
 
+class ForgetStep:
+    """What settings of a device were that is gone: a new device of its name begins with its own."""
+
+    phase, disruptive = "clean", ""
+
+    def __init__(self, context: Context, gone: list[Saved]) -> None:
+        self._gone, self._kept = gone, SavedSettings(context.state)
+        self.text = f"forget what settings of {', '.join(sorted({saved.device for saved in gone}))} were: the device is gone"
+
+    def do(self) -> None:
+        for saved in self._gone:
+            self._kept.forget(saved.device, saved.setting)
+
+    def undo(self) -> None:
+        """Cleaning is never undone."""
+
+    def check(self) -> None:
+        """A clean step is not part of what has to hold."""
+
+
+def is_there(device: str) -> bool:
+    """Is there a device of this name in this network namespace?"""
+    return device in {name for _, name in socket.if_nameindex()}
+
+
 def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: int) -> list[Step]:
     """What has to change for `new` to hold; with `new` None everything goes back. Raises StepError for a setting that cannot be had.
 
@@ -155,6 +182,9 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
             made.append(step)
             if isinstance(step, SettingStep):
                 changed.add(setting.group)
+    gone = [saved for saved in leaving if new is None and saved.device and not is_there(saved.device)]
+    if gone:
+        made.append(ForgetStep(context, gone))
     if "channels" in changed or not any(setting.group == "channels" for setting in wanted):
         made += _restores(context, [saved for saved in leaving if queue_settings.is_only_kept(saved.setting)])
     return made

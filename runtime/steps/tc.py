@@ -8,7 +8,7 @@ from runtime.backends.tc import Tc, TcError
 from runtime.context import Context
 from runtime.steps import Step, StepError, tc_drops
 from runtime.steps.tc_place import class_base, find_device, ifb_name, place, refuse_foreign, trees
-from runtime.steps.tc_steps import ClassesStep, CleanStep, IfbStep, RateStep, RemoveStep, RootStep
+from runtime.steps.tc_steps import ClassesStep, CleanStep, IfbStep, RateStep, RemoveStep, RootStep, StraysStep
 from runtime.steps.tc_tree import refusals
 
 __all__ = ["config_words", "read_counters", "steps"]
@@ -32,7 +32,12 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         if before is not None:
             made.append(RateStep(here, before))
         made.append(CleanStep(here, before, class_base(generation), context))
-    made += [RemoveStep(place(context, tree)) for key, tree in had.items() if key not in wanted]
+    bound = {device.nic for device in context.devices}
+    made += [
+        RemoveStep(place(context, tree)) if tree.nic in bound else StraysStep(tree.nic, tree.direction)
+        for key, tree in had.items()
+        if key not in wanted
+    ]
     return made
 
 

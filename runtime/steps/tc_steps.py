@@ -6,6 +6,7 @@ Make before break: the root stays from the first apply to the last, new classes 
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from compiler.bundle import LeafQdisc
 from runtime.backends.tc import Tc, TcError
 from runtime.context import Context
 from runtime.steps import StepError, tc_drops
-from runtime.steps.tc_place import Place, base_of, find_device, is_own, number, parameters
+from runtime.steps.tc_place import Place, base_of, find_device, ifb_name, is_own, number, parameters
 from runtime.steps.tc_tree import (
     OTHERWISE,
     check_shape,
@@ -211,6 +212,7 @@ class CleanStep:
 
     def do(self) -> None:
         with refusals(self.text), Tc() as tc:
+            _delete_strays(tc, self.place.tree.nic)
             ifindex = find_device(tc, self.place.device).ifindex
             bases = {base_of(classid) for classid in tc.classes(ifindex)} - {0, self.base}
             if not bases:
@@ -259,3 +261,36 @@ class RemoveStep:
 
     def check(self) -> None:
         """A clean step is not part of what has to hold."""
+
+
+@dataclass
+class StraysStep:
+    """A tree whose device is gone: its qdiscs went with it, an ifb did not."""
+
+    nic: str
+    direction: str
+    phase: str = "clean"
+    disruptive: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"shape {self.nic} {self.direction}: the device is gone; its ifb device goes, too"
+
+    def do(self) -> None:
+        with refusals(self.text), Tc() as tc:
+            _delete_strays(tc, self.nic)
+
+    def undo(self) -> None:
+        """Cleaning is never undone."""
+
+    def check(self) -> None:
+        """A clean step is not part of what has to hold."""
+
+
+def _delete_strays(tc: Tc, nic: str) -> None:
+    """netc's ifbs of this nic whose device is no longer there: the ifb has the device's index in its name."""
+    there = {index for index, _ in socket.if_nameindex()}
+    for found in tc.ifbs():
+        index = found.name.removeprefix(ifb_name(0)[:-1])
+        if found.alias == ALIAS + nic and index.isdecimal() and int(index) not in there:
+            tc.delete_device(found.ifindex)
