@@ -74,6 +74,20 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_argument("--nic", default="port")
     importing.add_argument("--device", default="eth0")
     importing.set_defaults(run=_import)
+    benching = commands.add_parser("bench", help="what a measurement needs: programs, flows and what each flow must meet, on stdout")
+    benching.add_argument("file", type=Path)
+    benching.add_argument("--as", dest="kind", choices=("policy", "classbench", "prefixes"), default="policy")
+    benching.add_argument("--flows", type=int, required=True)
+    benching.add_argument("--first", type=int, default=0)
+    benching.add_argument("--protocol", action="append", default=[])
+    benching.add_argument("--nic", default="")
+    benching.add_argument("--by-hand", type=Path)
+    benching.add_argument("--seed", type=int, default=1)
+    benching.add_argument("--pieces", action="store_true")
+    benching.add_argument("--nft", action="store_true")
+    benching.add_argument("--target")
+    benching.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    benching.set_defaults(run=_bench)
     return parser
 
 
@@ -160,4 +174,15 @@ def _import(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
 
     filters = import_classbench.read(options.file, import_classbench.replaced_protocols(options.protocol))
     sys.stdout.write(import_classbench.policy(filters, options.file.name, options.nic, options.device))
+    return []
+
+
+def _bench(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
+    from compiler import profile
+    from compiler.bench import inputs, material
+    from compiler.tables import flows
+
+    policy = inputs.policy(options.file, options.kind, options.first, options.protocol)
+    wanted = material.Wanted(options.flows, options.seed, options.nic, options.by_hand, options.pieces, options.nft)
+    sys.stdout.buffer.write(flows.encode(material.make(policy, profile.chosen(options.target), sources, wanted)))
     return []

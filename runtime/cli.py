@@ -59,6 +59,7 @@ COMMANDS = (
     Command("explain", "runtime.commands.compile", "the page of a diagnostic's code"),
     Command("test", "runtime.test_command", "run a policy's tests on the interpreter and the kernel"),
     Command("replay", "runtime.replay_command", "verdict and rule of every packet of a capture"),
+    Command("bench", "runtime.commands.bench", "what judging a packet costs, in ns"),
     Command("probe", "runtime.commands.probe", "what a NIC, its driver and the kernel can do"),
     Command("plan", "runtime.commands.apply", "what an apply would do, and why; changes nothing"),
     Command("apply", "runtime.commands.apply", "put a policy or a bundle on its devices"),
