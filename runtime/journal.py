@@ -28,6 +28,10 @@ class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boot: str
 
 
+class _Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    started: tuple[str, str]
+
+
 class Unfinished(msgspec.Struct, frozen=True):
     """A journal that was found. `started`: phase and text of each step whose work may have been done, in order."""
 
@@ -83,9 +87,10 @@ class Journal:
             return None  # died before the intent was on disk: nothing was done
         try:
             intent = msgspec.convert(lines[0], Intent)
+            started = msgspec.convert(lines[1:], tuple[_Started, ...])
         except msgspec.ValidationError as error:
-            raise StateError(f"{self.path} is damaged: {error}; look at `netc status`, then remove the file") from None
-        return Unfinished(intent, tuple((str(phase), str(text)) for phase, text in (line["started"] for line in lines[1:])))
+            raise StateError(f"{self.path} is damaged: {error}\n  = help: move the file away, then look at `netc status` and apply again") from None
+        return Unfinished(intent, tuple(line.started for line in started))
 
 
 def _whole_lines(data: bytes) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ from runtime.retired import Entry
 
 HISTORY = 10  # installed bundles that are kept for `netc rollback`
 Slots = dict[str, dict[str, int]]
+_SLOTS = dict[str, dict[str, Annotated[int, msgspec.Meta(ge=0, lt=bundles.COUNTER_SLOTS)]]]
 T = TypeVar("T")
 
 
@@ -89,7 +90,7 @@ class Store:
     def slots(self) -> Slots:
         """Which slot of its nic's counter map each counter has."""
         text = self._read("slots.json")
-        return {} if text is None else _decode(text, Slots, self.directory / "slots.json")
+        return {} if text is None else _decode(text, _SLOTS, self.directory / "slots.json")
 
     def write_slots(self, slots: Slots) -> None:
         self._write("slots.json", msgspec.json.encode(slots, order="deterministic"))
@@ -177,5 +178,6 @@ def sync_directory(path: Path) -> None:
 def _decode(text: bytes, kind: type[T], path: Path) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.DecodeError as error:
-        raise StateError(f"{path} is damaged: {error}; run `netc remove --force` to start anew") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        mend = "move the file away and apply the policy again; the device keeps what is installed until then"
+        raise StateError(f"{path} is damaged: {error}\n  = help: {mend}") from None

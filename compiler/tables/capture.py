@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 LINKTYPE_ETHERNET = 1
 START = 10**9  # ns: where an engine's clock starts; 0 would mean the kernel's own clock
 _PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
+_PCAP_HEAD, _RECORD_HEAD = 24, 16  # bytes (pcap-savefile(5))
 
 
 class CaptureError(Exception):
@@ -27,9 +29,24 @@ def read(path: Path) -> list[tuple[int, bytes]]:
             reader = reader_type(file)
             if reader.datalink() != LINKTYPE_ETHERNET:
                 raise CaptureError(f"{path}: link type {reader.datalink()}; netc judges Ethernet frames (link type 1)")
-            return [(_nanoseconds(time), frame) for time, frame in reader]
+            found = [(_nanoseconds(time), frame) for time, frame in reader]
+            if reader_type is dpkt.pcap.Reader:
+                _require_whole(path, file)
+            return found
         except (dpkt.Error, ValueError, IndexError, KeyError, OverflowError) as error:
             raise CaptureError(f"{path}: not a whole pcap or pcapng file: {error or type(error).__name__}") from None
+
+
+def _require_whole(path: Path, file: IO[bytes]) -> None:
+    """dpkt gives a packet that the file's end cuts as a shorter one, which would be judged as malformed. Raises CaptureError."""
+    size, at, number = file.seek(0, os.SEEK_END), _PCAP_HEAD, 0
+    file.seek(0)
+    order: Literal["little", "big"] = "little" if file.read(4) in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else "big"
+    while at < size:
+        file.seek(at + 8)
+        at, number = at + _RECORD_HEAD + int.from_bytes(file.read(4), order), number + 1
+    if at != size:
+        raise CaptureError(f"{path}: not a whole pcap file: it ends in the middle of packet {number}")
 
 
 def on_the_clock(packets: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:

@@ -16,6 +16,7 @@ from runtime.admission.nft import check_nft
 from runtime.admission.refusal import refuse
 from runtime.admission.settings import check_setting
 from runtime.admission.trees import check_tree
+from runtime.backends import bpf
 
 MAX_MAP_MEMORY = 4 << 30  # bytes for all maps of a bundle: two sets of the largest size that the language has
 _ELEMENT = 64  # bytes that the kernel spends on an entry beside key and value (struct htab_elem, lpm_trie_node)
@@ -87,7 +88,12 @@ def _check_memory(maps: tuple[Map, ...]) -> None:
     for item in maps:
         if item.scope not in ("generation", "persistent"):
             refuse(f"map {item.name}", f"no map lives for a {item.scope!r}")
-    total = sum(item.max_entries * (item.key_size + item.value_size + _ELEMENT * (item.kind != "array")) for item in maps if item.kind != "ringbuf")
+    cpus = bpf.possible_cpus()
+    total = sum(
+        item.max_entries * (item.key_size + item.value_size * (cpus if "percpu" in item.kind else 1) + _ELEMENT * ("array" not in item.kind))
+        for item in maps
+        if item.kind != "ringbuf"
+    )
     total += sum(item.max_entries for item in maps if item.kind == "ringbuf")
     if total > MAX_MAP_MEMORY:
         refuse("the bundle's maps", f"they would take {total:,} bytes of kernel memory; netc gives a policy at most {MAX_MAP_MEMORY:,}",

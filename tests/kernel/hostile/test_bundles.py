@@ -90,7 +90,7 @@ PROGRAMS: dict[str, Change] = {
     "a map of four billion entries": field("maps", "max_entries", (1 << 32) - 1, kind="hash"),
     "a map of 4 GiB values": field("maps", "value_size", (1 << 32) - 1, kind="array"),
     "keys of no bytes": field("maps", "key_size", 0, kind="hash"),
-    "counters in another size": field("maps", "value_size", 16, role="counters"),
+    "counters in another size": field("maps", "value_size", 32, role="counters"),
     "an unknown kind of map": field("maps", "kind", "stack_trace"),
     "flags of the future": field("maps", "flags", (1 << 32) - 1, kind="hash"),
     "entries that do not fit": field("maps", "entries", "AAAA", kind="hash"),
