@@ -93,7 +93,8 @@ def packet(frame: bytes) -> str:
 
 def _link(frame: bytes) -> tuple[int, int, str]:
     """EtherType behind at most two tags, where its header begins, the tags in words."""
-    at, found = 12, []
+    at = 12
+    found: list[str] = []
     (kind,) = struct.unpack_from("!H", frame, at)
     while kind in _VLAN and len(found) < 2:
         tag, kind = struct.unpack_from("!HH", frame, at + 2)
