@@ -98,7 +98,8 @@ def classifier(nic: place.NicPlacement, shape: ir.Shape, sets: dict[str, ir.Set]
     c = CProgram(f"{nic.nic.name}.{hook}", nic.nic.name, hook, sets, shape.span)
     seen = c.add_counter(counter(f"{shape.name}.seen", _STAGE, "seen", "", shape.span))
     config = c.add_array(f"{c.name}.config", 4 * len(bundle.CONFIG_WORDS), role="config")
-    carried = tcx.carrier(c, nic) if shape.direction == "in" and tcx.carries(nic) else ""
+    carried = tcx.own_copies(nic) if shape.direction == "in" else ""
+    carried += tcx.carrier(c, nic) if shape.direction == "in" and tcx.carries(nic) else ""
     classes = _classes(shape, c)
     body = f"#define CONFIG {config}\n" + carried + _READ + _SEGMENTS + _clock(shape, c) + f"    COUNT_SEGMENTS({seen});\n"
     return c.finish(body + classes + "done:\n" + _end(shape)), c

@@ -13,13 +13,20 @@ NEXT = "-1"  # TCX_NEXT
 ELSEWHERE = "elsewhere"
 ELSEWHERE_TEXT = "dropped: left to connection tracking, but addressed to another device, where no rule would judge it"
 _KIND_MASK = 0xF0000000  # of the mark: pending or passed; the nic's number is below it
-_PACKET_BROADCAST, _PACKET_MULTICAST, _PACKET_OTHERHOST = 1, 2, 3  # include/uapi/linux/if_packet.h
+_PACKET_BROADCAST, _PACKET_MULTICAST, _PACKET_OTHERHOST, _PACKET_LOOPBACK = 1, 2, 3, 5  # include/uapi/linux/if_packet.h
 _DROP = 2  # TCX_DROP
 
 
 def carries(nic: place.NicPlacement) -> bool:
     """Whether the nic's packets bring a mark from XDP that a later stage reads."""
     return any(chain.early == "xdp" and chain.late for chain in nic.chains)
+
+
+def own_copies(nic: place.NicPlacement) -> str:
+    """C: what this host sent to a group and gets back (dev_loopback_xmit) never arrived: it is neither judged nor shaped. It has no MAC header."""
+    passed = f"(ctx->mark & {bundle.MARK_MASK ^ 0xFFFFFFFF}u) | {bundle.MARK_PASSED | nic.index << 24}u"
+    marked = f"u32 mark = {passed}; OPAQUE(mark); ctx->mark = mark; " if carries(nic) else ""  # opaque: clang would store one octet
+    return f"    if (ctx->pkt_type == {_PACKET_LOOPBACK}) {{ {marked}return {NEXT}; }}\n"
 
 
 def carrier(c: CProgram, nic: place.NicPlacement) -> str:
@@ -63,4 +70,4 @@ def carrier(c: CProgram, nic: place.NicPlacement) -> str:
 def ingress(nic: place.NicPlacement, sets: dict[str, ir.Set]) -> tuple[bundle.Code, CProgram]:
     """The whole program of a nic that only carries."""
     c = CProgram(f"{nic.nic.name}.tcx_ingress", nic.nic.name, "tcx_ingress", sets, nic.nic.span)
-    return c.finish(carrier(c, nic) + f"    return {NEXT};\n"), c
+    return c.finish(own_copies(nic) + carrier(c, nic) + f"    return {NEXT};\n"), c
