@@ -22,7 +22,7 @@ HOOKS = {
     "xdp": ("xdp", bpf.XDP), "tcx_ingress": ("sched_cls", bpf.TCX_INGRESS), "tcx_egress": ("sched_cls", bpf.TCX_EGRESS),
 }  # fmt: skip  # hook: program type, attach type
 _PAIR = struct.Struct("=QQ")  # packets, bytes
-_COUNTERS_OF_CPU = COUNTER_SLOTS * _PAIR.size
+_BUCKET = 8
 
 
 @dataclass(slots=True)
@@ -46,8 +46,8 @@ class Objects:
 
 
 _SIZES = {  # role: kind, key and value size that the runtime reads and writes by
-    "counters": ("array", 4, CPU_MAX * _COUNTERS_OF_CPU), "scratch": ("array", 4, CPU_MAX * SCRATCH_SIZE), "clock": ("array", 4, 8),
-    "buckets": ("array", 4, COUNTER_SLOTS * 8), "config": ("array", 4, 4 * len(CONFIG_WORDS)), "devices": ("devmap", 4, 4),
+    "counters": ("percpu_array", 4, _PAIR.size), "scratch": ("array", 4, CPU_MAX * SCRATCH_SIZE), "clock": ("array", 4, 8),
+    "buckets": ("array", 4, COUNTER_SLOTS * _BUCKET), "config": ("array", 4, 4 * len(CONFIG_WORDS)), "devices": ("devmap", 4, 4),
     "cpus": ("cpumap", 4, 4), "mac": ("array", 4, 8), "set": ("hash", 20, 8),
 }  # fmt: skip
 
@@ -64,7 +64,8 @@ def validate(bundle: Bundle) -> None:
     for item in bundle.maps:
         keyed = item.role == "buckets" and item.kind == "hash"
         wanted = ("hash", 20, 8) if keyed else _SIZES.get(item.role, (item.kind, item.key_size, item.value_size))
-        if item.kind not in bpf.MAP_TYPES or (item.kind, item.key_size, item.value_size) != wanted or item.inner:
+        few = item.role == "counters" and item.max_entries != COUNTER_SLOTS
+        if item.kind not in bpf.MAP_TYPES or (item.kind, item.key_size, item.value_size) != wanted or item.inner or few:
             raise StepError(f"map {item.name}", f"a {item.kind} of {item.key_size}+{item.value_size} bytes as {item.role or 'table'}", mend)
     for code in bundle.programs:
         if not code.code or len(code.code) % 8 or not set(code.maps) <= {item.id for item in bundle.maps}:
@@ -164,26 +165,26 @@ def load(code: Code, fds: Mapping[int, int]) -> int:
 
 def read_slots(fd: int, wanted: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     """name → (packets, bytes) from a nic's counter map, summed over the CPUs."""
-    cpus = min(bpf.possible_cpus(), CPU_MAX)
-    memory = bpf.map_array(fd, CPU_MAX * _COUNTERS_OF_CPU)
-    try:
-        read = {
-            name: [_PAIR.unpack_from(memory, cpu * _COUNTERS_OF_CPU + slot * _PAIR.size) for cpu in range(cpus)]
-            for name, slot in wanted.items()
-        }
-    finally:
-        memory.close()
-    return {name: (sum(p for p, _ in pairs), sum(b for _, b in pairs)) for name, pairs in read.items()}
+    size = bpf.possible_cpus() * _PAIR.size
+    read = {}
+    for name, slot in wanted.items():
+        pairs = list(_PAIR.iter_unpack(bpf.map_lookup(fd, struct.pack("=I", slot), size) or b""))
+        read[name] = (sum(packets for packets, _ in pairs), sum(bytes_ for _, bytes_ in pairs))
+    return read
 
 
-def clear_slots(fd: int, slots: set[int], stride: int, cpus: int) -> None:
-    """Set these slots to zero: `stride` bytes each, `cpus` tables of COUNTER_SLOTS behind each other (counters, buckets)."""
-    memory = bpf.map_array(fd, cpus * COUNTER_SLOTS * stride)
+def clear_counters(fd: int, slots: set[int]) -> None:
+    """Set these slots of a counter map to zero, on every CPU."""
+    for slot in slots:
+        bpf.map_update(fd, struct.pack("=I", slot), bytes(bpf.possible_cpus() * _PAIR.size))
+
+
+def clear_buckets(fd: int, slots: set[int]) -> None:
+    """Fill the buckets of these slots."""
+    memory = bpf.map_array(fd, COUNTER_SLOTS * _BUCKET)
     try:
-        for cpu in range(cpus):
-            for slot in slots:
-                at = (cpu * COUNTER_SLOTS + slot) * stride
-                memory[at : at + stride] = bytes(stride)
+        for slot in slots:
+            memory[slot * _BUCKET : (slot + 1) * _BUCKET] = bytes(_BUCKET)
     finally:
         memory.close()
 

@@ -136,11 +136,12 @@ class CProgram:
         if len(self.counters) >= bundle.COUNTER_SLOTS:
             message = f"{self.name} has {len(self.counters)} counters, {bundle.COUNTER_SLOTS - 1} are possible"
             raise CompileError([self.refusal("N901", message, "use sets: one rule for many addresses or ports")])
-        counters = bundle.CPU_MAX * bundle.COUNTER_SLOTS * 16
         ids = {
             "SCRATCH": self.add_array(f"{self.name}.scratch", bundle.CPU_MAX * bundle.SCRATCH_SIZE, role="scratch"),
             "SLOTS": self.add_array(f"{self.name}.slots", 4 * max(1, len(self.counters)), role="slots"),
-            "COUNTERS": self.add_array(f"{self.nic}.counters", counters, scope="persistent", role="counters"),
+            "COUNTERS": self.add_map(
+                f"{self.nic}.counters", "percpu_array", 4, 16, bundle.COUNTER_SLOTS, scope="persistent", role="counters"
+            ),
             "CLOCK": self.clock(),
         }
         numbers = {"CPU_MAX": bundle.CPU_MAX, "SCRATCH_SIZE": bundle.SCRATCH_SIZE, "COUNTER_SLOTS": bundle.COUNTER_SLOTS, **ids}
@@ -148,7 +149,7 @@ class CProgram:
         lines += [f"#define KIND_{symbol(kind)} {1 << i}u" for i, kind in enumerate(ir.KINDS)]
         lines += [f"#define HAVE_{symbol(field)} {1 << i}u" for i, field in enumerate(ir.Field)]
         lines.append("#define PACKET netc_packet(VALUE(SCRATCH))")
-        lines.append("#define COUNT(index, bytes) netc_count(VALUE(COUNTERS), VALUE(SLOTS), (index), (bytes))")
+        lines.append("#define COUNT(index, bytes) netc_count(MAP(COUNTERS), VALUE(SLOTS), (index), 1, (bytes))")
         files = ("prelude.h", "state.h", "effects.h") if self.hook == "xdp" else ("prelude.h", "state.h")
         parts = ["\n".join(lines), *map(read_part, files), self.definitions]
         return "\n".join(parts) + f"\nint netc({_CONTEXTS[self.hook]} *ctx)\n{{\n"

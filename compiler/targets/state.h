@@ -19,13 +19,17 @@ INLINE u32 netc_slot(void *slots, u32 index)
 
 struct counter { u64 packets, bytes; };
 
-/* Per CPU, so no atomics: a program is not interrupted by itself. `index` is below the length of the slot table. */
-INLINE void netc_count(void *counters, void *slots, u32 index, u32 bytes)
+/* Per CPU, so no atomics: a program is not interrupted by itself. `index` is below the length of the slot table. The kernel inlines the
+ * look-up where its JIT knows per-CPU addresses. */
+INLINE void netc_count(void *counters, void *slots, u32 index, u64 packets, u64 bytes)
 {
-    u32 cpu = bpf_get_smp_processor_id() & (CPU_MAX - 1);
-    volatile struct counter *c = (struct counter *)counters + (cpu * COUNTER_SLOTS + netc_slot(slots, index));
-    c->packets += 1;
-    c->bytes += bytes;
+    u32 slot = netc_slot(slots, index);
+    struct counter *c = bpf_map_lookup_elem(counters, &slot);
+
+    if (c) {
+        c->packets += packets;
+        c->bytes += bytes;
+    }
 }
 
 /* GCRA in ticks: conforming packets move the bucket's tick of theoretical arrival on. A CPU that loses the race 32 times counts as

@@ -53,12 +53,7 @@ _SEGMENTS = """\
     }
     if (tagged)
         bytes += 4 * segments;
-#define COUNT_SEGMENTS(index) do { \\
-        u32 cpu = bpf_get_smp_processor_id() & (CPU_MAX - 1); \\
-        volatile struct counter *c = (struct counter *)VALUE(COUNTERS) + (cpu * COUNTER_SLOTS + netc_slot(VALUE(SLOTS), (index))); \\
-        c->packets += segments; \\
-        c->bytes += bytes; \\
-    } while (0)
+#define COUNT_SEGMENTS(index) netc_count(MAP(COUNTERS), VALUE(SLOTS), (index), segments, bytes)
 """
 
 

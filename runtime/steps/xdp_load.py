@@ -18,7 +18,7 @@ from runtime.steps import StepError, xdp_check, xdp_pins
 
 _MAC_SIZE = 6
 _OWNER = struct.Struct("=Q")
-_STRIDES = {"counters": (16, CPU_MAX), "buckets": (8, 1)}  # role: bytes a slot, tables
+_CLEAR = {"counters": objects.clear_counters, "buckets": objects.clear_buckets}
 
 
 @dataclass(slots=True)
@@ -151,8 +151,8 @@ class LoadStep:
         finally:
             os.close(owners)
         for item in self.bundle.maps:
-            if changed and item.name == f"{nic}.{item.role}" and item.role in _STRIDES:
-                objects.clear_slots(made.maps[item.id], changed, *_STRIDES[item.role])
+            if changed and item.name == f"{nic}.{item.role}" and item.role in _CLEAR:
+                _CLEAR[item.role](made.maps[item.id], changed)
 
 
 @dataclass(slots=True)

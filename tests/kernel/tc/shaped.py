@@ -13,6 +13,7 @@ from pathlib import Path
 from compiler import bundle, ir, placed
 from compiler.targets import tc as target
 from compiler.targets import xdp
+from runtime import objects
 from runtime.backends import bpf
 from runtime.backends.sysfs import write_proc
 from runtime.context import Context, Device
@@ -143,8 +144,7 @@ class Attached:
     def counters(self) -> dict[str, tuple[int, int]]:
         """Packets and bytes by counter name."""
         fd = next(fd for item, fd in self._maps.values() if item.role == "counters")
-        with bpf.map_array(fd, bundle.CPU_MAX * bundle.COUNTER_SLOTS * 16) as memory:
-            return {name: _sum(memory, self._slots[name]) for name in self._counters}
+        return objects.read_slots(fd, {name: self._slots[name] for name in self._counters})
 
     def close_links(self) -> None:
         """An unpinned link goes with its descriptor."""
@@ -173,11 +173,6 @@ class Attached:
             self._fds.append(self._maps[item.id][1])
         self._maps[item.id] = item, fd
         return fd
-
-
-def _sum(memory: object, slot: int) -> tuple[int, int]:
-    pairs = [_COUNTER.unpack_from(memory, 16 * (cpu * bundle.COUNTER_SLOTS + slot)) for cpu in range(bpf.possible_cpus())]  # type: ignore[arg-type]
-    return sum(p[0] for p in pairs), sum(p[1] for p in pairs)
 
 
 def frame(dport: int, payload: int = 100, *, src: str = FAR_IP, dst: str = NEAR_IP, tags: tuple[int, ...] = (), dscp: int = 0,
