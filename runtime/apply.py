@@ -56,7 +56,7 @@ def changing(store: state.Store, context: Context, command: str) -> Iterator[lis
 
 def plan_change(store: state.Store, context: Context, change: Change) -> tuple[Plan, Context]:
     """The plan from what is installed to what is wanted. Reads only. Raises ApplyError, BindingError, StateError, StepError."""
-    record = store.record()
+    record = _record(store, context)
     current = installed_here(record)
     old = store.bundle(current.bundle) if current else None
     new = admitted(change.data) if change.data is not None else None
@@ -65,6 +65,14 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
         before = binding.present(before)
     bound = with_devices(context, change.bindings, before)
     return plan.build(bound, new, old, record.generation + 1), bound
+
+
+def _record(store: state.Store, context: Context) -> state.Record:
+    """The record; where state.json was lost, its generation is what bpffs still holds: a new one must not take a running one's pins."""
+    from runtime.steps import xdp_pins
+
+    record = store.record()
+    return msgspec.structs.replace(record, generation=max([record.generation, *xdp_pins.generations(context)]))
 
 
 def admitted(data: bytes) -> Bundle:
@@ -94,7 +102,7 @@ def with_devices(context: Context, new: Mapping[str, str], old: Mapping[str, str
 def apply(store: state.Store, context: Context, change: Change, report: Report) -> Outcome:
     """Make `change` true, or leave everything as it was. Raises what plan_change raises, and TransactionFailed."""
     with changing(store, context, change.command) as recovered:
-        record = store.record()
+        record = _record(store, context)
         if nothing_to_do(store, context, record, change):
             return Outcome(None, record, False, recovered=tuple(recovered))
         planned, bound = plan_change(store, context, change)
