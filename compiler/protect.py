@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from compiler import ir
 from compiler.diagnostics import Diagnostic
 from compiler.ir import Field
-from compiler.space import Region, Shape, Space, whole_shapes
+from compiler.space import Box, Region, Shape, Space, whole_shapes
 
 _SWAPPED = {Field.SRC: Field.DST, Field.DST: Field.SRC, Field.SPORT: Field.DPORT, Field.DPORT: Field.SPORT,
             Field.ETH_SRC: Field.ETH_DST, Field.ETH_DST: Field.ETH_SRC}  # fmt: skip
+_MOST_PIECES = 32  # boxes that a region is broken into before the rest of the cuts wait
 _ONE_WAY = (Field.TCP_FLAGS, Field.ICMP_TYPE, Field.ICMP_CODE, Field.TTL, Field.DSCP, Field.LENGTH)
 
 
@@ -50,30 +51,66 @@ def _cuts(region: Region, protect: ir.Protect, program: ir.Program, space: Space
             yield from _steered_away(region, steer, protect, space)
 
 
+class _Left:
+    """What rule by rule is left of a region. Whatever would break it into very many pieces waits until something asks for its place."""
+
+    def __init__(self, region: Region, space: Space) -> None:
+        self.region, self.space = region, space
+        self._hull = region.hull()
+        self._waiting: list[Box] = []
+
+    def misses(self, when: ir.Expr) -> bool:
+        """Whether `when` surely has nothing to do with the region."""
+        return self.space.misses(when, self._hull, self.region.shape)
+
+    def part(self, when: ir.Expr) -> Region:
+        """A part of what is left for which `when` can be true."""
+        return self.region.intersect(self.space.may(when, self.region.shape)).outside(self._waiting)
+
+    def rest(self) -> Region:
+        """A part of what is left."""
+        return self.region.outside(self._waiting)
+
+    def take(self, when: ir.Expr) -> None:
+        """Takes away where `when` must be true."""
+        sure = self.space.must(when, self.region.shape)
+        left = self.region.subtract(sure)
+        if len(left.boxes) <= max(_MOST_PIECES, len(self.region.boxes)):
+            self.region = left
+        else:
+            self._waiting += sure.boxes
+
+
 def _walk(region: Region, chain: ir.Chain, protect: ir.Protect, space: Space, what: str) -> Iterator[Diagnostic]:
+    if not region:
+        return
+    left = _Left(region, space)
     for rule in chain.rules:
-        if not region:
-            return
-        cut = region.intersect(space.may(rule.when, region.shape))
-        if cut and rule.verdict == "drop":
+        if left.misses(rule.when):
+            continue
+        if rule.verdict == "drop" and (cut := left.part(rule.when)):
             yield _finding("N601", f"`{rule.text or rule.name}` can drop {what} that is protected", protect, rule.span, cut, chain)
             return
         if rule.verdict == "pass" and rule.limit is None:
-            region = region.subtract(space.must(rule.when, region.shape))
-    if region and chain.default == "drop":
-        yield _finding("N602", f"the default of {chain.name} drops {what} that is protected", protect, chain.span, region, chain)
+            left.take(rule.when)
+            if not left.region:
+                return
+    if chain.default == "drop" and (rest := left.rest()):
+        yield _finding("N602", f"the default of {chain.name} drops {what} that is protected", protect, chain.span, rest, chain)
 
 
 def _steered_away(region: Region, steer: ir.Steer, protect: ir.Protect, space: Space) -> Iterator[Diagnostic]:
+    left = _Left(region, space)
     for rule in steer.rules:
-        taken = region.intersect(space.may(rule.when, region.shape))
-        if taken and rule.target.kind in ("nic", "socket"):
+        if left.misses(rule.when):
+            continue
+        if rule.target.kind in ("nic", "socket") and (taken := left.part(rule.when)):
             message = f"`{rule.text or rule.name}` can take a packet that is protected away from the stack"
             yield _finding("N603", message, protect, rule.span, taken, steer)
             return
-        region = region.subtract(space.must(rule.when, region.shape))
-    if region and steer.default is not None and steer.default.kind in ("nic", "socket"):
-        yield _finding("N603", "the default target takes packets that are protected away from the stack", protect, steer.span, region, steer)
+        left.take(rule.when)
+    if steer.default is not None and steer.default.kind in ("nic", "socket") and (rest := left.rest()):
+        yield _finding("N603", "the default target takes packets that are protected away from the stack", protect, steer.span, rest, steer)
 
 
 def _finding(code: str, message: str, protect: ir.Protect, span: ir.Span, cut: Region, place: ir.Chain | ir.Steer) -> Diagnostic:

@@ -33,8 +33,21 @@ def intersect(a: Ranges, b: Ranges) -> Ranges:
     return tuple(found)
 
 
+def meet(a: Ranges, b: Ranges) -> bool:
+    """Whether anything is in both."""
+    if len(a) > len(b):
+        a, b = b, a
+    for low, high in a:
+        at = bisect_left(b, low, key=_high)
+        if at < len(b) and b[at][0] <= high:
+            return True
+    return False
+
+
 def subtract(a: Ranges, b: Ranges) -> Ranges:
     """What is in `a` and not in `b`."""
+    if len(a) > 16 * len(b):
+        return _cut_out(a, b)
     left = []
     for low, high in a:
         at = bisect_left(b, low, key=_high)
@@ -45,6 +58,19 @@ def subtract(a: Ranges, b: Ranges) -> Ranges:
             at += 1
         if low <= high:
             left.append((low, high))
+    return tuple(left)
+
+
+def _cut_out(a: Ranges, b: Ranges) -> Ranges:
+    """`subtract` of a few ranges from many: only those of `a` that are met are looked at."""
+    left = list(a)
+    for low, high in b:
+        start = end = bisect_left(left, low, key=_high)
+        while end < len(left) and left[end][0] <= high:
+            end += 1
+        if start < end:
+            before, behind = (left[start][0], low - 1), (high + 1, left[end - 1][1])
+            left[start:end] = [pair for pair in (before, behind) if pair[0] <= pair[1]]
     return tuple(left)
 
 

@@ -8,7 +8,8 @@ What depends on state is bounded from both sides: MAY is where the expression ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -26,10 +27,14 @@ class Shape:
     name: str
     kinds: frozenset[str]
     domain: tuple[tuple[Field, Ranges], ...]
+    _values: dict[Field, Ranges] = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_values", dict(self.domain))
 
     def values(self, field: Field) -> Ranges:
         """Every value that the field can have; empty when the field is absent."""
-        return dict(self.domain).get(field, ())
+        return self._values.get(field, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,26 @@ class Region:
     def subtract(self, other: Region) -> Region:
         boxes = self.boxes
         for cut in other.boxes:
-            boxes = tuple(piece for box in boxes for piece in _minus(box, cut, self.shape))
+            boxes = tuple([piece for box in boxes for piece in (_minus(box, cut, self.shape) if _touch(box, cut) else (box,))])
         return Region(self.shape, boxes)
+
+    def outside(self, cuts: Sequence[Box]) -> Region:
+        """One box of the region that none of `cuts` touches; empty when they cover it all. Depth first: a hole is found without the other pieces."""
+        pending = [(box, 0) for box in reversed(self.boxes)]
+        while pending:
+            box, at = pending.pop()
+            while at < len(cuts) and not _touch(box, cuts[at]):
+                at += 1
+            if at == len(cuts):
+                return Region(self.shape, (box,))
+            pending += [(piece, at + 1) for piece in reversed(list(_minus(box, cuts[at], self.shape)))]
+        return Region(self.shape, ())
+
+    def hull(self) -> Box:
+        """A box around the region."""
+        first, *others = self.boxes
+        shared = [field for field in first if all(field in box for box in others)]
+        return {field: ranges.normalize(pair for box in self.boxes for pair in box[field]) for field in shared}
 
     def example(self) -> dict[Field, int]:
         """The field values of one packet of a region that is not empty."""
@@ -70,6 +93,20 @@ class Space:
         """The packets for which `when` is true in every state."""
         return Region(shape, tuple(self._boxes(when, shape, True, False)))
 
+    def misses(self, when: ir.Expr, hull: Box, shape: Shape) -> bool:
+        """Whether `when` is surely never true inside of the hull; quick, and silent about whatever is not plain."""
+        for item in when.items if isinstance(when, ir.And) else (when,):
+            if isinstance(item, ir.Within):
+                if not ranges.meet(item.ranges, hull.get(item.field) or shape.values(item.field)):
+                    return True
+            elif isinstance(item, ir.Member):
+                known = self._sets[item.set]
+                if known.size is None and not ranges.meet(known.ranges, hull.get(item.field) or shape.values(item.field)):
+                    return True
+            elif isinstance(item, ir.Is) and item.kind not in shape.kinds and item.kind not in _KIND_FIELDS:
+                return True
+        return False
+
     def _boxes(self, when: ir.Expr, shape: Shape, want: bool, may: bool) -> list[Box]:
         match when:
             case ir.Const(value):
@@ -87,7 +124,7 @@ class Space:
             case ir.Not(item):
                 return self._boxes(item, shape, not want, may)
             case ir.And(items) | ir.Or(items):
-                parts = [self._boxes(item, shape, want, may) for item in items]
+                parts = (self._boxes(item, shape, want, may) for item in items)
                 return _all(parts, shape) if isinstance(when, ir.And) == want else [box for part in parts for box in part]
 
     def _kind(self, kind: str, shape: Shape, want: bool, may: bool) -> list[Box]:
@@ -114,7 +151,8 @@ def _field(field: Field, wanted: Ranges, shape: Shape, want: bool) -> list[Box]:
 def _all(parts: Iterable[list[Box]], shape: Shape) -> list[Box]:
     found: list[Box] = [{}]
     for part in parts:
-        found = list(_products(found, part, shape))
+        if not (found := list(_products(found, part, shape))):
+            break
     return found
 
 
@@ -126,12 +164,17 @@ def _products(left: Iterable[Box], right: Iterable[Box], shape: Shape) -> Iterat
                 yield both
 
 
+def _touch(a: Box, b: Box) -> bool:
+    """Whether a packet is in both."""
+    return all(field not in a or ranges.meet(a[field], values) for field, values in b.items())
+
+
 def _meet(a: Box, b: Box) -> Box | None:
+    if not _touch(a, b):
+        return None
     both = dict(a)
     for field, values in b.items():
         both[field] = ranges.intersect(both[field], values) if field in both else values
-        if not both[field]:
-            return None
     return both
 
 
