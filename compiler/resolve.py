@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -38,14 +39,14 @@ class _Reader:
         found: list[syntax.Statement] = []
         for statement in parse_file(str(path), text, self.sources, self.findings).statements:
             if isinstance(statement, syntax.Include):
-                found += self._include(path, statement, (*inside, path.resolve()))
+                found += self._include(path, statement, (*inside, _real(path)))
             else:
                 found.append(statement)
         return found
 
     def _include(self, path: Path, node: syntax.Include, inside: tuple[Path, ...]) -> list[syntax.Statement]:
         target = path.parent / node.path.text
-        if target.resolve() in inside:
+        if _real(target) in inside:
             self.findings.add("N010", f"`{node.path.text}` includes itself", node.span, "remove this `include`")
         elif self.files >= MAX_INCLUDES:
             self.findings.add(
@@ -258,3 +259,8 @@ def _never(scope: Scope, node: syntax.Set) -> None:
                     "name a fixed set",
                     ((found.span, "declared here"),),
                 )
+
+
+def _real(path: Path) -> Path:
+    """The path without links; Path.resolve raises where links go in a circle, and reading tells that better."""
+    return Path(os.path.realpath(path))

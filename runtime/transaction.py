@@ -6,7 +6,8 @@
     clean           what is no longer needed goes; a refusal here is reported, never undone
 
 Invariants: a step's undo runs only if its do ran; no step's do runs after one failed; an undo that fails does not stop the
-others. SIGTERM and SIGHUP count as a failure of the step that they meet (an SSH session that dies must not leave half an apply).
+others. SIGINT, SIGTERM and SIGHUP count as a failure of the step that they meet, at its end
+(an SSH session that dies must not leave half an apply).
 """
 
 from __future__ import annotations
@@ -56,15 +57,17 @@ def run(steps: Sequence[Step], log: Log, commit: Callable[[], None], report: Cal
     begun: list[Step] = []
     at = "start"
     try:
-        with _signals_raise():
+        with _signals_noted() as raise_if_asked:
             for step in changes:
                 at = step.text
                 report("do", step)
                 _do(step, log, begun)
+                raise_if_asked()
             for step in changes:
                 at = step.text
                 report("check", step)
                 step.check()
+                raise_if_asked()
             at = "writing the state"
             commit()
     except BaseException as cause:
@@ -117,12 +120,20 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(f"{signal.Signals(number).name} received")
+def _signals_noted() -> Iterator[Callable[[], None]]:
+    """Gives what raises Interrupted when an end was asked for: between steps, where all that was begun is known. An exception out of a
+    handler would meet library code at any place, also a finaliser that swallows it."""
+    noted: list[int] = []
 
-    with _handlers(interrupt):
-        yield
+    def note(number: int, _frame: FrameType | None) -> None:
+        noted.append(number)
+
+    def raise_if_asked() -> None:
+        if noted:
+            raise Interrupted(f"{signal.Signals(noted[0]).name} received")
+
+    with _handlers(note, (*_ENDING, signal.SIGINT)):
+        yield raise_if_asked
 
 
 @contextmanager

@@ -29,16 +29,17 @@ def read(path: Path) -> list[tuple[int, bytes]]:
             reader = reader_type(file)
             if reader.datalink() != LINKTYPE_ETHERNET:
                 raise CaptureError(f"{path}: link type {reader.datalink()}; netc judges Ethernet frames (link type 1)")
-            found = [(_nanoseconds(time), frame) for time, frame in reader]
             if reader_type is dpkt.pcap.Reader:
+                at = file.tell()
                 _require_whole(path, file)
-            return found
+                file.seek(at)
+            return [(_nanoseconds(time), frame) for time, frame in reader]
         except (dpkt.Error, ValueError, IndexError, KeyError, OverflowError) as error:
             raise CaptureError(f"{path}: not a whole pcap or pcapng file: {error or type(error).__name__}") from None
 
 
 def _require_whole(path: Path, file: IO[bytes]) -> None:
-    """dpkt gives a packet that the file's end cuts as a shorter one, which would be judged as malformed. Raises CaptureError."""
+    """dpkt gives a packet that the file's end cuts as a shorter one, and reads as many bytes as a packet claims to have. Raises CaptureError."""
     size, at, number = file.seek(0, os.SEEK_END), _PCAP_HEAD, 0
     file.seek(0)
     order: Literal["little", "big"] = "little" if file.read(4) in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else "big"
