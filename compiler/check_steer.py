@@ -199,8 +199,11 @@ class _Steer:
         self.settings.append(ir.Setting(self.nic, group, key, value, node.prefer, node.text, node.span))
 
 
+_PLAIN = (ir.Within, ir.Is, ir.Member, ir.Bits, ir.Const)
+
+
 def contains_connection(expr: ir.Expr) -> bool:
     """Whether connection tracking is asked anywhere in it."""
     if isinstance(expr, (ir.And, ir.Or)):
-        return any(map(contains_connection, expr.items))
+        return any(type(item) not in _PLAIN and contains_connection(item) for item in expr.items)
     return contains_connection(expr.item) if isinstance(expr, ir.Not) else isinstance(expr, ir.Connection)
