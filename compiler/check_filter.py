@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler import effects, essentials, ir, limits, rule_names, syntax
+from compiler import effects, essentials, ir, remembered, rule_names, syntax
 from compiler.remembered import condition
 from compiler.scope import Scope
 from compiler.source import Span
@@ -128,7 +128,7 @@ class _Chain:
             return
         name = node.name.text if node.name else rule_names.from_text(node.match_text)
         when = condition(self.scope, node.when) if node.when else ir.Const(True)
-        limit = limits.lower(self.scope, node.limit, f"{self.name}.{name}") if node.limit else None
+        limit = remembered.limit(self.scope, node.limit, f"{self.name}.{name}") if node.limit else None
         done = tuple(e for e in (effects.lower(self.scope, effect, self.direction) for effect in node.effects) if e)
         rule = ir.Rule(name, node.verdict, when, limit, done, node.text, node.span)
         self._append(rule, "" if node.name else node.match_text, node.name.span if node.name else node.span)

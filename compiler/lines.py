@@ -2,8 +2,8 @@
 
 The tree of a statement hangs on the terminals of its words alone. So once the parser has read a rule, every later line with the same
 keywords and signs in the same places is the same tree with other names and values in it: the *pattern* of the first one says which words
-are a test, and which is the name. Only rules that are a verdict, plain tests beside each other and perhaps a name have patterns; all
-other lines, and all that is wrong, are the parser's. The tests stay words (`syntax.Tests`) until somebody needs to know their places.
+are a test, and which is the name. Only rules that are a verdict, plain tests beside each other, perhaps a limit and a name have patterns;
+all other lines, and all that is wrong, are the parser's. Tests and limits stay words (`syntax.Tests`) until somebody needs to know their places.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ Key = tuple[str, ...]  # of a line: for each piece between spaces the keywords a
 
 
 class _Pattern(NamedTuple):
-    """tests: which words each test is; named: the last two words are `as NAME`."""
+    """tests: which words each test is; limit: which are the limit; named: the last two words are `as NAME`."""
 
     tests: tuple[slice, ...]
+    limit: slice | None
     named: bool
 
 
@@ -124,7 +125,8 @@ class Lines:
             name = syntax.Word(row[-1], Span(self.file, number, end - len(row[-1]), number, end))
             match_text = " ".join(words[:-2])
         tests = syntax.Tests(tuple([row[part] for part in pattern.tests]), line, span)
-        return syntax.Rule(row[0], tests, None, name, (), match_text, text, span)
+        limit = syntax.Tests((row[pattern.limit],), line, span) if pattern.limit else None
+        return syntax.Rule(row[0], tests, limit, name, (), match_text, text, span)
 
     # --- patterns ---
     def _learn(self, items: Items, number: int) -> None:
@@ -140,21 +142,23 @@ class Lines:
 
 def _pattern(rule: syntax.Rule, line: str, number: int) -> _Pattern | None:
     """The pattern of a rule that the parser made of `line`; None when it is not plain, or not the whole of the line."""
-    if rule.limit or rule.effects or rule.when is None:
+    if rule.effects or rule.when is None:
         return None
     starts, ends = _columns(line)
     tests = rule.when.items if isinstance(rule.when, syntax.All) else (rule.when,)
+    if not all(isinstance(test, _PLAIN) for test in tests):
+        return None
     parts: list[slice] = []
     at = 1
-    for test in tests:
-        span = test.span
-        if not isinstance(test, _PLAIN) or span.line != number or span.end_line != number:
-            return None
-        if starts.get(span.column) != at or span.end_column not in ends:
+    for part in (*tests, rule.limit) if rule.limit else tests:
+        span = part.span
+        if span.line != number or span.end_line != number or starts.get(span.column) != at or span.end_column not in ends:
             return None
         parts.append(slice(at, ends[span.end_column]))
         at = ends[span.end_column]
-    return _Pattern(tuple(parts), rule.name is not None) if at + 2 * bool(rule.name) == len(starts) else None
+    if at + 2 * bool(rule.name) != len(starts):
+        return None
+    return _Pattern(tuple(parts[: len(tests)]), parts[-1] if rule.limit else None, rule.name is not None)
 
 
 def _columns(line: str) -> tuple[dict[int, int], dict[int, int]]:
@@ -171,7 +175,7 @@ def _columns(line: str) -> tuple[dict[int, int], dict[int, int]]:
 
 
 def _same(made: syntax.Rule, read: syntax.Rule) -> bool:
-    """Whether they are the same but for their tests."""
+    """Whether they are the same but for their tests and limits."""
 
     def rest(rule: syntax.Rule) -> tuple[Any, ...]:
         return rule.verdict, rule.name, rule.match_text, rule.text, rule.span

@@ -1,4 +1,4 @@
-"""Conditions of rules, each different plain test lowered only once: ten thousand rules name a thousand prefixes.
+"""Conditions and limits of rules, each different plain test lowered only once: ten thousand rules name a thousand prefixes.
 
 What is remembered is what `predicates` makes of the same words in the same scope. A rule with anything wrong in it is taken apart again by the
 parser, so that every finding has its place.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from compiler import contradiction, ir, predicates, syntax
+from compiler import contradiction, ir, limits, predicates, syntax
 from compiler.findings import Findings
 from compiler.parse import parse_condition, parse_line
 from compiler.scope import Scope
@@ -38,6 +38,7 @@ class Memory:
     def __init__(self, scope: Scope) -> None:
         self.apart = replace(scope, findings=Findings(), sources=Sources())  # findings that nobody sees
         self.known: dict[tuple[str, ...], Test | None] = {}
+        self.limits: dict[tuple[str, ...], ir.Limit | None] = {}
 
     def conjunction(self, tests: tuple[tuple[str, ...], ...]) -> ir.Expr | None:
         """The expression of tests beside each other; None when there may be something to say about them."""
@@ -66,12 +67,7 @@ class Memory:
 
     def _lowered(self, words: tuple[str, ...]) -> Test | None:
         scope = self.apart
-        node: syntax.Condition | None
-        if len(words) == 2 and words[0] in TYPES and _SIGNS.isdisjoint(words[1]):
-            value = syntax.Word(words[1], NOWHERE)
-            node = syntax.FieldTest(words[0], syntax.Operand("", value, NOWHERE), NOWHERE)
-        else:
-            node = parse_condition("<test>", " ".join(words), scope.sources, scope.findings)
+        node = _of_values(words) or parse_condition("<test>", " ".join(words), scope.sources, scope.findings)
         expr = predicates.lower(scope, node) if node else ir.Const(False)
         items = expr.items if isinstance(expr, ir.And) else (expr,)
         if scope.findings.in_order() or contradiction.never_matches(ir.And(items), scope.sets):
@@ -81,15 +77,62 @@ class Memory:
         return Test(expr, items, contradiction.possible(expr, scope.sets), field, not isinstance(expr, ir.And | ir.Or))
 
 
+    def limit(self, node: syntax.Tests, counter: str) -> ir.Limit | None:
+        """The limit of the rule whose counter that is; None when there may be something to say about it."""
+        (words,) = node.words
+        if words not in self.limits:
+            made = limits.lower(self.apart, _limit(node), counter)
+            self.limits[words] = None if self.apart.findings.in_order() else made
+            self.apart.findings = Findings()
+        known = self.limits[words]
+        if known is None:
+            return None
+        return ir.Limit(counter, known.interval, known.burst, known.over, known.per, known.v4_prefix, known.v6_prefix, known.size)
+
+
+def _limit(node: syntax.Tests) -> syntax.Limit:
+    """The limit of a rule with the place of each word."""
+    found = parse_line(node.span.file, node.line, node.span.line).limit
+    assert isinstance(found, syntax.Limit)
+    return found
+
+
+def _of_values(words: tuple[str, ...]) -> syntax.FieldTest | None:
+    """`src 10.0.0.0/8` and `dport { 80, 443 }` without the parser, which has read tests of this kind before."""
+    if len(words) < 2 or words[0] not in TYPES:
+        return None
+    text = " ".join(words[1:])
+    if text[0] == "{" and text[-1] == "}":
+        values = [value.strip() for value in text[1:-1].removesuffix(" ").removesuffix(",").split(",")]
+        if not all(value and " " not in value and _SIGNS.isdisjoint(value) for value in values):
+            return None
+        many = syntax.Literal(tuple([syntax.Word(value, NOWHERE) for value in values]), NOWHERE)
+        return syntax.FieldTest(words[0], syntax.Operand("", many, NOWHERE), NOWHERE)
+    if len(words) > 2 or not _SIGNS.isdisjoint(text):
+        return None
+    return syntax.FieldTest(words[0], syntax.Operand("", syntax.Word(text, NOWHERE), NOWHERE), NOWHERE)
+
+
 def condition(scope: Scope, node: syntax.Condition | syntax.Tests) -> ir.Expr:
     """`predicates.condition`, also of tests that are still words."""
     if not isinstance(node, syntax.Tests):
         return predicates.condition(scope, node)
-    if scope.memory is None:
-        scope.memory = Memory(scope)
-    found = scope.memory.conjunction(node.words)
+    found = _memory(scope).conjunction(node.words)
     if found is not None:
         return found
     when = parse_line(node.span.file, node.line, node.span.line).when
     assert when is not None and not isinstance(when, syntax.Tests)
     return predicates.condition(scope, when)
+
+
+def limit(scope: Scope, node: syntax.Limit | syntax.Tests, counter: str) -> ir.Limit | None:
+    """`limits.lower`, also of a limit that is still words."""
+    if not isinstance(node, syntax.Tests):
+        return limits.lower(scope, node, counter)
+    return _memory(scope).limit(node, counter) or limits.lower(scope, _limit(node), counter)
+
+
+def _memory(scope: Scope) -> Memory:
+    if scope.memory is None:
+        scope.memory = Memory(scope)
+    return scope.memory

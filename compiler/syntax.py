@@ -141,7 +141,7 @@ class Effect(Node, frozen=True, gc=False):
 
 
 class Tests(Node, frozen=True, gc=False):
-    """Plain tests beside each other, still as words: (("tcp",), ("dport", "80-90")). `parse.parse_line(line)` has their places."""
+    """Plain tests beside each other, or a limit, still as words: (("tcp",), ("dport", "80-90")). `parse.parse_line(line)` has their places."""
 
     words: tuple[tuple[str, ...], ...]
     line: str
@@ -151,7 +151,7 @@ class Tests(Node, frozen=True, gc=False):
 class Rule(Node, frozen=True, gc=False):
     verdict: str
     when: Condition | Tests | None
-    limit: Limit | None
+    limit: Limit | Tests | None
     name: Word | None
     effects: tuple[Effect, ...]
     match_text: str  # verdict, condition and limit, for the name of a rule that has none

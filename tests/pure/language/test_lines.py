@@ -25,6 +25,8 @@ ODD = (
     "dport 70000", "src 10.0.0.1/8", "src in offize", "dport web", "established", "not tcp", "(tcp)", "tcp or udp", "foo", "src", "dport 90-80",
     "src 1.2.3.4;", "tcp limit 5pps", "tcp then log", "tcp # said", '"tcp"', "tcp,", "tcp }", "tcp {", "\xa0tcp", "\x0btcp", "tcp\r", "as", "->",
 )  # fmt: skip
+LIMITS = ("limit 100pps", "limit 5kpps burst 4k", "over 20kpps", "limit 10pps per src", "limit 10pps per src/24,/48 size 1k")
+WRONG_LIMITS = ("limit 5", "limit 5pps burst 0", "over 5pps size 4", "limit 10pps per sport", "limit 10pps burst 1 burst 2", "limit 1mbit")
 
 
 def found(path: Path, text: str) -> object:
@@ -45,6 +47,8 @@ def policy(rng: random.Random, odd: float) -> str:
         words = [TESTS[at] for at in rng.choice(shapes)]
         if rng.random() < odd:
             words.insert(rng.randrange(len(words) + 1), rng.choice((*ODD, *TESTS)))
+        if rng.random() < 0.3:
+            words.append(rng.choice(LIMITS if rng.random() < 1 - odd else WRONG_LIMITS))
         name = f" as r{number}" if rng.random() < 0.8 else ""
         indent, gap = rng.choice(("", "  ", "\t")), rng.choice((" ", " ", "  ", "\t"))
         lines.append(indent + gap.join([rng.choice(("pass", "drop")), *words]) + name)
