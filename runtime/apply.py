@@ -12,7 +12,7 @@ import msgspec
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
-from runtime import admission, binding, counters, lock, plan, recover, slots, state, transaction, verify
+from runtime import admission, binding, counters, lock, owner, plan, recover, slots, state, transaction, verify
 from runtime.context import Context
 from runtime.journal import Intent, Journal
 from runtime.plan import Plan
@@ -39,23 +39,28 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A wanted state: a bundle's bytes on its devices, or nothing (None)."""
+    """A wanted state: a bundle's bytes on its devices, or nothing (None). take_over: also what another state directory installed."""
 
     command: str
     data: bytes | None
     bindings: Mapping[str, str]
+    take_over: bool = False
 
 
 @contextmanager
-def changing(store: state.Store, context: Context, command: str) -> Iterator[list[str]]:
-    """Hold the lock with no unfinished change left; gives what was recovered, in words."""
+def changing(store: state.Store, context: Context, change: Change) -> Iterator[list[str]]:
+    """Hold the lock with no unfinished change left; gives what was recovered, in words. Raises OwnerError before anything is touched."""
     store.prepare()
-    with lock.exclusive(store.directory, command):
+    with lock.exclusive(store.directory, change.command):
+        if not change.take_over:
+            owner.require(context)
         yield recover.recover(store, context)
 
 
 def plan_change(store: state.Store, context: Context, change: Change) -> tuple[Plan, Context]:
-    """The plan from what is installed to what is wanted. Reads only. Raises ApplyError, BindingError, StateError, StepError."""
+    """The plan from what is installed to what is wanted. Reads only. Raises ApplyError, BindingError, OwnerError, StateError, StepError."""
+    if not change.take_over:
+        owner.require(context)
     record = _record(store, context)
     current = installed_here(record)
     old = store.bundle(current.bundle) if current else None
@@ -64,6 +69,8 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
     if change.data is None:  # a device that is gone took its part along; the rest is still to be removed
         before = binding.present(before)
     bound = with_devices(context, change.bindings, before)
+    if not change.take_over:
+        owner.require_roots(bound, new, current)
     return plan.build(bound, new, old, record.generation + 1), bound
 
 
@@ -101,7 +108,7 @@ def with_devices(context: Context, new: Mapping[str, str], old: Mapping[str, str
 
 def apply(store: state.Store, context: Context, change: Change, report: Report) -> Outcome:
     """Make `change` true, or leave everything as it was. Raises what plan_change raises, and TransactionFailed."""
-    with changing(store, context, change.command) as recovered:
+    with changing(store, context, change) as recovered:
         record = _record(store, context)
         if nothing_to_do(store, context, record, change):
             return Outcome(None, record, False, recovered=tuple(recovered))

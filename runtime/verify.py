@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
-from runtime import counters, plan
+from runtime import counters, owner, plan
 from runtime.context import Context
 from runtime.counters import Reading
 from runtime.steps import StepError
@@ -50,7 +50,7 @@ def rolls_back(findings: Sequence[Finding]) -> bool:
 
 def drift(context: Context, bundle: Bundle, generation: int) -> list[Finding]:
     """What of an installed bundle is no longer as it was installed: every step reads its change back from the kernel."""
-    found: list[Finding] = []
+    found = [Finding("installed", what, "owner", "broken", f"taken over by {owner.whose(context, mark)}") for what, mark in owner.others(context)]
     for name in plan.BACKENDS:
         try:
             steps = plan.backend(name).steps(context, bundle, None, generation)

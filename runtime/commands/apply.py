@@ -28,6 +28,8 @@ def add_parser(subparsers: Any) -> None:
         add_target(command)
         targets.add_options(command)
         command.set_defaults(run=run)
+        command.add_argument("--take-over", action="store_true",
+                             help="also what another state directory installed here, as where that directory was lost")  # fmt: skip
         if name == "apply":
             command.add_argument(
                 "--verify", action="store_true",
@@ -120,7 +122,7 @@ def wanted_change(command: str, data: bytes, options: argparse.Namespace, target
         from runtime.lab import topology
 
         wanted = {**topology.bind([nic.name for nic in bundle.nics]), **wanted}
-    return apply.Change(command, data, binding.choose(bundle, wanted))
+    return apply.Change(command, data, binding.choose(bundle, wanted), options.take_over)
 
 
 def _verify(target: targets.Target, options: argparse.Namespace) -> int:

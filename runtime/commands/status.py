@@ -43,12 +43,13 @@ def add_parser(subparsers: Any) -> None:
 
 def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
     """What is installed, with the context of its devices. Raises ApplyError when nothing is."""
-    from runtime import apply, binding
+    from runtime import apply, binding, owner
 
     warn_unfinished(target)
     record = target.store.record()
     current = apply.installed_here(record)
     if current is None:
+        owner.require(target.context)
         why = "a reboot took the last policy off" if record.current else "nothing is installed"
         raise apply.ApplyError(f"{why}\n  = help: install a policy with: netc apply POLICY")
     try:

@@ -7,11 +7,23 @@ The tables are netc's when they hold the chain that netc put in as a mark; a for
 from __future__ import annotations
 
 from compiler.bundle import Bundle, Nft
+from runtime import owner
 from runtime.backends import nft as backend
 from runtime.backends.nft import Json, NftError
 from runtime.context import Context
 from runtime.steps import Step, StepError, nft_record
-from runtime.steps.nft_content import FAMILIES, OWNER, TABLE, added, compare, decoded, fill, installed, require_devices
+from runtime.steps.nft_content import (
+    FAMILIES,
+    OWNER,
+    TABLE,
+    added,
+    compare,
+    decoded,
+    fill,
+    installed,
+    marking,
+    require_devices,
+)
 from runtime.steps.nft_fence import fences
 from runtime.steps.nft_ports import require_stack
 
@@ -167,7 +179,8 @@ def _replace(context: Context, family: str, table: Nft | None, generation: int, 
     chains = _removal(family, found)
     unused = [_delete("set", family, name) for name in sorted(there - wanted | sets)]
     unused += [_delete("limit", family, name) for name in sorted(limits)]
-    return [*coming[:2], *chains, *unused, *coming[2:]]
+    marks = marking(family, owner.comment(context)) if table else []
+    return [*coming[:2], *marks, *chains, *unused, *coming[2:]]
 
 
 def _restore(context: Context, family: str, table: Nft | None, generation: int, found: list[Json] | None) -> list[Json]:

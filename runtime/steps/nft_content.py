@@ -124,7 +124,7 @@ def _rules(items: Iterable[Json]) -> dict[str, list[str]]:
     """Chain -> the comments of its rules, in order."""
     found: dict[str, list[str]] = {}
     for item in items:
-        if rule := item.get("rule"):
+        if (rule := item.get("rule")) and rule["chain"] != OWNER:
             found.setdefault(rule["chain"], []).append(rule.get("comment", ""))
     return found
 
@@ -142,6 +142,28 @@ def _which_rule(wanted: list[str], found: list[str]) -> str:
 
 def _first_difference(wanted: dict[str, Any], found: dict[str, Any]) -> str:
     return next((name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)), "")
+
+
+def owners() -> dict[str, str]:
+    """family → the owner's mark on netc's table (runtime.owner), where it has one. Raises StepError."""
+    found: dict[str, str] = {}
+    try:
+        for family in FAMILIES:
+            if (family, TABLE) in backend.tables():
+                rules = backend.run([{"list": {"chain": {"family": family, "table": TABLE, "name": OWNER}}}], terse=True)
+                texts = [item["rule"].get("comment", "") for item in rules if "rule" in item]
+                if texts and texts[0]:
+                    found[family] = texts[0]
+    except NftError as error:
+        raise StepError("nftables", str(error), "netc needs CAP_NET_ADMIN and a kernel with nf_tables") from None
+    return found
+
+
+def marking(family: str, mark: str) -> list[Json]:
+    """Commands that put an owner's mark on a table that is there, in the place of any other."""
+    place = {"family": family, "table": TABLE}
+    rule = {**place, "chain": OWNER, "expr": [{"return": None}], "comment": mark}
+    return [{"flush": {"chain": {**place, "name": OWNER}}}, {"add": {"rule": rule}}]
 
 
 def installed() -> dict[str, list[Json]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compiler.bundle import CONFIG_WORDS, COUNTER_SLOTS, CPU_MAX, Bundle, Code, Map
-from runtime import objects
+from runtime import objects, owner
 from runtime.backends import bpf, link
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context
@@ -23,12 +23,13 @@ _CLEAR = {"counters": objects.clear_counters, "buckets": objects.clear_buckets}
 
 @dataclass(slots=True)
 class LoadStep:
-    """Make or reuse the maps, load the programs, pin all of it under the generation. saved: the persistent maps that were made."""
+    """Make or reuse the maps, load the programs, pin all of it under the generation. saved: the persistent maps that were made; marked: whose pins they were before."""
 
     context: Context
     bundle: Bundle
     generation: int
     saved: list[str] = field(default_factory=list)
+    marked: owner.Mark | None = None
     phase: str = "stage"
     disruptive: str = ""
 
@@ -57,6 +58,10 @@ class LoadStep:
         xdp_pins.remove_tree(xdp_pins.generation(self.context, self.generation))
         for path in self.saved:
             Path(path).unlink(missing_ok=True)
+        if not xdp_pins.generations(self.context):
+            owner.unmark_pins(self.context)
+        elif self.marked is not None:
+            owner.unmark_pins(self.context, self.marked)
 
     def check(self) -> None:
         """Every pin is there and is what the programs use; nothing that the policy fixed can have been written."""
@@ -67,6 +72,7 @@ class LoadStep:
 
     def _prepare(self) -> None:
         bpf.mount_bpffs(self.context.bpffs)
+        self.marked = owner.mark_pins(self.context)
         xdp_pins.remove_tree(xdp_pins.generation(self.context, self.generation))  # of an attempt that died
         for path in (xdp_pins.maps, xdp_pins.links):
             path(self.context).mkdir(mode=0o700, exist_ok=True)
@@ -176,6 +182,7 @@ class CleanStep:
         if self.bundle is None:
             xdp_pins.remove_tree(xdp_pins.maps(self.context))
             xdp_pins.remove_tree(xdp_pins.links(self.context))
+            owner.unmark_pins(self.context)
             return
         kept = {xdp_pins.map_path(self.context, item, self.generation).name for item in self.bundle.maps}
         owners = {f"{xdp_pins.pin_name(code.nic)}~owners~" for code in self.bundle.programs}

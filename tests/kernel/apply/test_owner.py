@@ -1,0 +1,94 @@
+"""Two state directories on one host: what one installed the other refuses to touch, says whose it is, and takes over only when told to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime.state import boot_id
+from tests.kernel.apply.hosts import DNS, ESTABLISHED, ROOT, Host, made, program
+
+LATE = program(DNS, ESTABLISHED)
+EARLY = program(DNS)
+SHAPED = program(shape=True)
+
+
+def other(host: Host, *arguments: str | Path, bpffs: str = "bpf") -> subprocess.CompletedProcess[str]:
+    """netc with a state directory of its own, in the same network namespace."""
+    where = ["--state-dir", host.directory / "other", "--bpffs", host.directory / bpffs]
+    command = ["nsenter", f"--net=/run/netns/{host.netns}", sys.executable, "-m", "runtime.cli", *arguments, *where]
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def refused(host: Host, done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 1, done
+    named = f"{host.directory}/state" in done.stderr or "the shaping tree on wan0 was installed by a netc with another" in done.stderr
+    assert named and "help:" in done.stderr and "--state-dir" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(("policy", "bpffs"), [(LATE, "bpf"), (LATE, "bpf2"), (EARLY, "bpf"), (SHAPED, "bpf2")], ids=["all", "nft", "pins", "tc"])
+def test_a_second_state_directory_is_refused(host: Host, policy: object, bpffs: str) -> None:
+    bundle = host.write(made(policy))  # type: ignore[arg-type]
+    host.netc("apply", bundle)
+    before = host.attached()
+    for command in ("plan", "apply"):
+        refused(host, other(host, command, bundle, bpffs=bpffs))
+    if policy is not SHAPED:  # nothing of that state directory's is installed: it has nothing to remove
+        refused(host, other(host, "remove", bpffs=bpffs))
+        refused(host, other(host, "status", bpffs=bpffs))
+    assert {k: v for k, v in host.attached().items() if k != "pins"} == {k: v for k, v in before.items() if k != "pins"}
+    assert host.json("verify")["ok"]
+    assert host.json("remove")["left"] == []
+    assert other(host, "apply", bundle, bpffs=bpffs).returncode == 0, "what was removed is nobody's"
+    assert other(host, "remove", bpffs=bpffs).returncode == 0
+    if bpffs == "bpf2":
+        subprocess.run(["umount", host.directory / bpffs], check=False)
+
+
+def test_taking_over_and_what_the_first_one_sees(host: Host) -> None:
+    bundle, less = host.write(made(LATE)), host.write(made(EARLY), "less.bundle")
+    host.netc("apply", bundle)
+    host.netc("apply", less)
+    host.netc("apply", bundle)
+    done = other(host, "apply", bundle, "--take-over")
+    assert done.returncode == 0, done
+    assert other(host, "verify").returncode == 0
+    before = host.attached()
+    journal = {"command": "apply", "generation": 9, "new": "", "old": "", "bindings": {}, "old_bindings": {}, "boot": boot_id()}
+    for command in (["apply", bundle], ["remove"], ["rollback"], ["plan", bundle]):
+        (host.directory / "state/journal.jsonl").write_text(json.dumps(journal) + "\n")  # a recovery must not touch it either
+        told = host.netc(*command, status=1)
+        assert f"{host.directory}/other" in told.stderr and "--take-over" in told.stderr, told.stderr
+        assert (host.directory / "state/journal.jsonl").exists()
+    assert any(f"{host.directory}/other" in item["detail"] for item in host.json("status", status=1)["drift"])
+    assert host.attached() == before
+    (host.directory / "state/journal.jsonl").unlink()
+    host.netc("apply", bundle, "--take-over")
+    assert host.json("verify")["ok"]
+    host.netc("remove")
+    assert host.run("nft", "list", "tables") == ""
+
+
+def test_a_state_directory_that_was_lost(host: Host) -> None:
+    bundle = host.write(made(program(DNS, ESTABLISHED, shape=True)))
+    host.netc("apply", bundle)
+    shutil.rmtree(host.directory / "state")
+    told = host.netc("apply", bundle, status=1).stderr
+    assert "was made anew" in told and "--take-over" in told, told
+    host.netc("apply", bundle, "--take-over")
+    assert host.json("verify")["ok"]
+    assert host.json("remove")["left"] == []
+
+
+def test_an_apply_that_failed_leaves_no_claim(host: Host) -> None:
+    host.run("ethtool", "-L", "wan0", "rx", "1", "tx", "1")
+    bundle = host.write(made(LATE))
+    host.netc("apply", bundle, status=1)
+    host.run("ethtool", "-L", "wan0", "rx", "4", "tx", "4")
+    done = other(host, "apply", bundle)
+    assert done.returncode == 0, done
