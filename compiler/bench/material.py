@@ -59,7 +59,7 @@ def make(path: Path, profile: Profile, sources: Sources, wanted: Wanted) -> Mate
     if not chosen:
         raise CompileError([Diagnostic("N908", "no plain TCP, UDP, SCTP or ICMP packet can be drawn for this filter", chain.chain.span,
                                        "only rules on addresses, protocols and ports can be measured")])  # fmt: skip
-    length = max(60, *(len(item.flow.frame) for flows in chosen.values() for item in flows))
+    length = programs.frame_length(max(len(item.flow.frame) for flows in chosen.values() for item in flows))
     table = programs.Table(1 << (len(chosen) * wanted.flows - 1).bit_length(), length)
     around = [programs.around(table, code.nic, code.frags)]
     around += [programs.pieces(code.nic, code.frags)] if wanted.pieces else []

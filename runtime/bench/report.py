@@ -54,6 +54,8 @@ def _notes(results: Results) -> list[str]:
     batches, interrupted = (sum(getattr(m, what) for m in results.measured) for what in ("batches", "interrupted"))
     if interrupted * 20 > batches:
         notes.append(f"others had the CPU during {interrupted} of {batches} batches: compare within this run only, and run again when it is idle")
+    if any(m.subject == "nft" for m in results.measured):
+        notes.append("nft judges socket buffers: its floor makes them and drops them by a chain without rules; compare `over the floor`")
     if results.machine.get("run statistics") == "on":
         notes.append("kernel.bpf_stats_enabled is on and makes every program slower")
     return notes

@@ -18,7 +18,7 @@ from runtime.replay import verdict_of, without_cpus
 
 NETC, FLOOR, BY_HAND = "netc", "floor", "by hand"
 _NAMES = {
-    "bench.floor": FLOOR, "bench.by-hand": BY_HAND, "bench.length": "piece: length", "bench.parser": "piece: + parser",
+    "bench.floor": FLOOR, "bench.by-hand": BY_HAND, "bench.nothing": "piece: nothing", "bench.length": "piece: length", "bench.parser": "piece: + parser",
     "bench.counted": "piece: + 2 counters",
 }  # fmt: skip
 _GENERATOR = "bench.generator"
@@ -101,6 +101,11 @@ class Rig:
     def data_after(self, repeat: int) -> bytes:
         """The frame as the last of `repeat` packets was left."""
         return bpf.test_run(self._generator, self._packet, repeat=repeat).data_out
+
+    def live(self, repeat: int, ifindex: int) -> None:
+        """The same with real frames, which go on to the stack of a device in the thread's namespace when they pass."""
+        context = struct.pack("=6I", 0, len(self._packet), 0, ifindex, 0, 0)
+        bpf.test_run(self._generator, self._packet, context, repeat, bpf.TEST_XDP_LIVE_FRAMES, 64)
 
     def check(self) -> int:
         """Every flow through every subject once; how many judgements were compared. Raises BenchError at the first that is wrong."""

@@ -25,8 +25,10 @@ class Results:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def run(material: Material, flows: Sequence[int], seconds: float, batch: float, say: Callable[[str], None]) -> Results:
-    """seconds: for each subject and table of flows. Raises BenchError where a result is wrong, before anything was timed."""
+def run(
+    material: Material, flows: Sequence[int], seconds: float, batch: float, say: Callable[[str], None], with_nft: bool = False
+) -> Results:
+    """seconds: for each subject and table of flows; with_nft: nftables too, where it can be. Raises BenchError where a result is wrong, before anything was timed."""
     with on_one_cpu() as cpu, Rig(material, cpu) as rig:
         say(f"checking {sum(len(s.expected) for s in material.scenarios):,} flows")
         compared = rig.check()
@@ -39,7 +41,25 @@ def run(material: Material, flows: Sequence[int], seconds: float, batch: float, 
                 sent += packets
                 results.measured += timing.summarise(taken, scenario.name, count, FLOOR, BY_HAND)
         _balance(rig.seen() - before, sent)
+        if with_nft:
+            _nft(rig, results, flows, seconds, batch, say)
+        else:
+            results.skipped["nft"] = "not asked for (--nft)"
     return results
+
+
+def _nft(rig: Rig, results: Results, flows: Sequence[int], seconds: float, batch: float, say: Callable[[str], None]) -> None:
+    from runtime.bench import nft_peer
+
+    if reason := nft_peer.reason_against(rig.material):
+        results.skipped["nft"] = reason
+        return
+    with nft_peer.opened(rig) as peer:
+        results.compared += peer.check()
+        for number, scenario in enumerate(rig.material.scenarios):
+            for count in flows:
+                say(f"timing nft, {scenario.name}, {count:,} flows")
+                results.measured += peer.measure(number, count, seconds, batch)
 
 
 def _cell(rig: Rig, scenario: int, flows: int, seconds: float, batch: float) -> tuple[dict[str, timing.Series], int]:

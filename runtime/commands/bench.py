@@ -33,6 +33,7 @@ def add_parser(subparsers: Any) -> None:
     command.add_argument("--batch", type=_seconds, default=0.02, metavar="S", help="how long a batch shall take (0.02)")
     command.add_argument("--by-hand", type=Path, metavar="FILE.c", help="the same policy in C (see bench/README.md): checked and measured beside it")
     command.add_argument("--pieces", action="store_true", help="measure parts of netc's program by themselves, too: where the time goes")
+    command.add_argument("--nft", action="store_true", help="the same filter on nftables' netdev ingress, on live frames in a namespace of its own")
     command.add_argument("--nic", default="", help="the policy's nic to measure (the first that XDP filters)")
     command.add_argument("--seed", type=int, default=1, help="of the flows (1)")
     command.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw ns per packet by number of flows")
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
     material = flows.decode(_material(options))
     say = _say if sys.stderr.isatty() else lambda words: None
-    results = bench.run(material, options.flows, options.seconds, options.batch, say)
+    results = bench.run(material, options.flows, options.seconds, options.batch, say, options.nft)
     results.skipped.update(_not_here())
     name = str(options.policy or options.classbench or options.prefixes)
     if options.json:
@@ -79,7 +80,7 @@ def _material(options: argparse.Namespace) -> bytes:
     words += ["--nic", options.nic, "--seed", str(options.seed), *compiler_child.target_option(options.target)]
     words += [word for protocol in options.protocol for word in ("--protocol", protocol)]
     words += ["--by-hand", str(options.by_hand.absolute())] if options.by_hand else []
-    words += ["--pieces"] * options.pieces + ["--json"] * options.json
+    words += ["--pieces"] * options.pieces + ["--nft"] * options.nft + ["--json"] * options.json
     answer = compiler_child.run_child(words)
     if answer.status != 0:
         raise compiler_child.CompilerFailed(f"{file} cannot be measured", answer.messages)
@@ -95,7 +96,7 @@ def _not_here() -> dict[str, str]:
     """Peers that this netc cannot measure: each is named, so that nobody takes the table for a comparison with them."""
     import shutil
 
-    return {peer: "not measured by this netc" if shutil.which(peer) else "not installed" for peer in ("nft", "iptables", "xdp-filter")}
+    return {peer: "not measured by this netc" if shutil.which(peer) else "not installed" for peer in ("iptables", "xdp-filter")}
 
 
 def _flows(text: str) -> tuple[int, ...]:

@@ -11,11 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 from compiler import profile
-from compiler.bench import inputs, material
+from compiler.bench import material
 from compiler.source import Sources
 from compiler.tables.flows import Material
 from runtime import cli
+from runtime.bench import nft_peer
 from runtime.bench.rig import BY_HAND, FLOOR, NETC, BenchError, Rig
+from runtime.lab import netns
 from runtime.replay import on_one_cpu
 
 ROOT = Path(__file__).parents[3]
@@ -34,6 +36,13 @@ def made(**wanted: Any) -> Material:
     return material.make(SMALL, profile.default(), Sources(), material.Wanted(64, **wanted))
 
 
+def with_one_wrong(right: Material) -> Material:
+    """The same with another outcome expected of the first flow."""
+    first = right.scenarios[0]
+    wrong = (first.expected[0] + 1) % len(right.outcomes)
+    return replace(right, scenarios=(replace(first, expected=(wrong, *first.expected[1:])), *right.scenarios[1:]))
+
+
 def answer(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     assert cli.main(["bench", "--json", *words, *TINY]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -44,7 +53,7 @@ def test_a_small_policy_beside_the_floor_c_by_hand_and_its_pieces(capsys: pytest
     plot = tmp_path / "plot.svg"
     found = answer(capsys, str(SMALL), "--by-hand", str(BY_HAND_C), "--pieces", "--plot", str(plot))
     lines = {(m["scenario"], m["flows"], m["subject"]) for m in found["results"]}
-    subjects = {NETC, FLOOR, BY_HAND, "piece: length", "piece: + parser", "piece: + 2 counters"}
+    subjects = {NETC, FLOOR, BY_HAND, "piece: nothing", "piece: length", "piece: + parser", "piece: + 2 counters"}
     assert lines == {(s, n, who) for s in ("hits", "misses", "worst") for n in (1, 16) for who in subjects}
     assert found["checked"]["judgements"] == 2 * 3 * 16 and found["rules"] == 12
     assert all(m["total"]["median"] > 0 and m["batches"] >= 5 for m in found["results"])
@@ -74,6 +83,25 @@ def test_a_filter_set(rules: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["rules"] == int(rules) and set(found["scenarios"]) == {"hits", "misses", "worst"}
 
 
+def test_nft_judges_every_flow_alike_and_leaves_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    before = netns.names()
+    found = answer(capsys, str(SMALL), "--nft")
+    assert {"nft", "nft floor"} <= {m["subject"] for m in found["results"]} and "nft" not in found["skipped"]
+    assert found["checked"]["judgements"] == 2 * 3 * 16
+    assert [name for name in netns.names() if name not in before and name.startswith("ntbench")] == []
+
+
+def test_a_peer_that_is_not_measured_is_named_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, str(ROOT / "policies" / "dns.netc"), "--nft")
+    assert found["skipped"]["nft"] == "limits and dynamic sets do not start alike there" and "xdp-filter" in found["skipped"]
+
+
+def test_nft_that_counts_something_else_is_found(cpu: int) -> None:
+    bad = with_one_wrong(made(nft=True))
+    with Rig(bad, cpu) as rig, nft_peer.opened(rig) as peer, pytest.raises(BenchError, match="nft counts"):
+        peer.check()
+
+
 def test_a_list_of_prefixes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "list").write_text("192.0.2.0/24\n198.51.100.7\n2001:db8::/32\n")
     found = answer(capsys, "--prefixes", str(tmp_path / "list"))
@@ -81,10 +109,7 @@ def test_a_list_of_prefixes(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
 
 
 def test_a_wrong_expectation_ends_the_measurement(cpu: int) -> None:
-    right = made()
-    first = right.scenarios[0]
-    wrong = (first.expected[0] + 1) % len(right.outcomes)
-    bad = replace(right, scenarios=(replace(first, expected=(wrong, *first.expected[1:])), *right.scenarios[1:]))
+    bad = with_one_wrong(made())
     with Rig(bad, cpu) as rig, pytest.raises(BenchError, match="flow 0 of hits"):
         rig.check()
 
@@ -103,16 +128,17 @@ def test_c_by_hand_that_means_something_else_is_found(old: str, new: str, said: 
         rig.check()
 
 
-def test_the_generator_brings_every_flow_whole(cpu: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The frame that the subject saw is the table's, octet by octet (IPv6 is longest), and flows come in order from the first on."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "list").write_text("192.0.2.0/24\n2001:db8::/32\n")
-    right = material.make(inputs.policy(tmp_path / "list", "prefixes"), profile.default(), Sources(), material.Wanted(64))
-    hits = right.scenarios[0]
-    assert right.length > 60 and hits.name == "hits"
+@pytest.mark.parametrize(("condition", "length"), [("ip4 tcp", 60), ("ip6 udp dport 53", 66), ("ip6 tcp dport 53", 74)])
+def test_the_generator_brings_every_flow_whole(condition: str, length: int, cpu: int, tmp_path: Path) -> None:
+    """The frame that the subject saw is the flow's, octet by octet, and flows come in order, again from the first after the last."""
+    policy = tmp_path / "policy.netc"
+    policy.write_text(f"nic wan {{ device wan0 }}\nfilter wan in {{\n  drop ip4 udp as none\n  pass {condition} as all\n  default drop\n}}\n")
+    right = material.make(policy, profile.default(), Sources(), material.Wanted(64))
+    number, worst = next((i, s) for i, s in enumerate(right.scenarios) if s.name == "worst")
     with Rig(right, cpu) as rig:
         for place in range(64):
-            rig.point(FLOOR, 0, 64, place)
-            assert rig.data_after(1) == hits.frames[place * right.length : (place + 1) * right.length]
-        rig.point(FLOOR, 0, 64)
-        assert rig.data_after(65) == hits.frames[: right.length], "after the last comes the first"
+            rig.point(FLOOR, number, 64, place)
+            assert rig.data_after(1) == worst.frames[place * right.length : (place + 1) * right.length]
+        rig.point(FLOOR, number, 64)
+        assert rig.data_after(65) == worst.frames[: right.length], "after the last comes the first"
+    assert {right.outcomes[i].counter for i in worst.expected} == {"wan.in.all"} and right.length == length
