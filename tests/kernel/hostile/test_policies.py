@@ -51,7 +51,8 @@ BREAKS = ("a;reboot", "$(reboot)", "`reboot`", "a*/int x;/*", "a\\", "../../etc/
 
 @pytest.mark.parametrize("kind", TRAPS)
 def test_names_that_break_out(installed: Terminal, kind: str) -> None:
-    for name in BREAKS:
+    """A third of the names in each place: every name comes up, in some place or other."""
+    for name in BREAKS[list(TRAPS).index(kind) % 3 :: 3]:
         text = TRAPS[kind].replace("{{", "\1").replace("}}", "\2").replace("{}", name).replace("\1", "{").replace("\2", "}")
         done = installed.run("compile", installed.write("name.netc", text.encode()), "-o", installed.cwd / "x.bundle", where=False)
         assert done.returncode in (0, 1), done.stderr
