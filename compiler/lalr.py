@@ -29,7 +29,13 @@ class Items(list[Any]):
     """What a repetition has gathered; its parts are opened into the rule around it."""
 
 
-Call = Callable[[list[Any]], Any]
+Call = Callable[[Any, list[Any]], Any]
+
+
+@lru_cache(maxsize=1)
+def _calls(builder: type) -> tuple[Call | None, ...]:
+    """For each rule the builder's method; None where its parts stay Items."""
+    return tuple(getattr(builder, rule.call, None) for rule in load().rules)
 
 
 @lru_cache(maxsize=1)
@@ -42,12 +48,12 @@ def _settled() -> tuple[int, ...]:
 class Parser:
     """One parse. states and values: its stacks; what cuts them back has to keep them in step (`values` is one shorter)."""
 
-    def __init__(self, builder: object, start: str) -> None:
+    def __init__(self, builder: Any, start: str) -> None:
         self.table: Table = load()
         self.start = start
         self.states = [self.table.starts[start]]
         self.values: list[Any] = []
-        self._calls: list[Call | None] = [getattr(builder, rule.call, None) for rule in self.table.rules]
+        self._builder, self._calls = builder, _calls(type(builder))
 
     def fits(self, terminal: str) -> bool:
         """Whether `terminal` could be shifted now. The table alone says too much: LALR merges look-aheads."""
@@ -112,4 +118,4 @@ class Parser:
             return parts[0]
         if call is None:
             return parts if isinstance(parts, Items) else Items(parts)
-        return call(parts)
+        return call(self._builder, parts)
