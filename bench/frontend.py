@@ -51,7 +51,7 @@ def _options() -> argparse.Namespace:
 
 def _in_a_child(policy: Path) -> dict[str, float]:
     command = [sys.executable, __file__, "--one", str(policy)]
-    result: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    result: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return result
 
 

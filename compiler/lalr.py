@@ -53,7 +53,8 @@ class Parser:
         self.start = start
         self.states = [self.table.starts[start]]
         self.values: list[Any] = []
-        self._builder, self._calls = builder, _calls(type(builder))
+        kind: Any = type(builder)
+        self._builder, self._calls = builder, _calls(kind)
 
     def fits(self, terminal: str) -> bool:
         """Whether `terminal` could be shifted now. The table alone says too much: LALR merges look-aheads."""
