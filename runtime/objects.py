@@ -48,7 +48,7 @@ class Objects:
 _SIZES = {  # role: kind, key and value size that the runtime reads and writes by
     "counters": ("percpu_array", 4, _PAIR.size), "scratch": ("array", 4, CPU_MAX * SCRATCH_SIZE), "clock": ("array", 4, 8),
     "buckets": ("array", 4, COUNTER_SLOTS * _BUCKET), "config": ("array", 4, 4 * len(CONFIG_WORDS)), "devices": ("devmap", 4, 4),
-    "cpus": ("cpumap", 4, 4), "mac": ("array", 4, 8), "set": ("hash", 20, 8),
+    "cpus": ("cpumap", 4, 4), "mac": ("array", 4, 8), "set": ("hash", 20, 24), "change": ("array", 4, 16),
 }  # fmt: skip
 
 

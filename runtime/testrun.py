@@ -20,7 +20,9 @@ from runtime.replay import Engine
 Step = Mapping[str, Any]
 Judgement = tuple[str, str]  # verdict, rule (full counter name, "" when nothing counted it)
 _KEY = struct.Struct("=I16s")  # struct address of compiler/targets/prelude.h
-_RING_HEAD = struct.Struct("=QQ")  # count, hand: struct ring of compiler/targets/state.h
+_RING_HEAD = struct.Struct("=3Q")  # count, hand, free: struct ring of compiler/targets/keyed.h
+_SLOT = struct.Struct("=Q16s")  # family, address: struct ring_slot
+_MEMBER = struct.Struct("=3Q")  # expiry, change, slot: struct member
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,25 +149,24 @@ def _given(kernel: Kernel, bundle: Bundle, step: Step) -> tuple[str, str, bool]:
 def put_member(bundle: Bundle, item: DynamicSet, map_of: Any, key: bytes, expiry: int, now: int) -> str:
     """Add `key` as a program would: a live member stays, an expired one is renewed, a new one takes the ring's next place.
 
-    map_of: map id → descriptor. "" or why not. Layout: compiler/targets/state.h (struct ring).
+    map_of: map id → descriptor. "" or why not. Layout: compiler/targets/keyed.h (struct ring).
     """
-    table, value = map_of(item.map), struct.pack("=Q", expiry)
-    before = bpf.map_lookup(table, key, 8)
+    table = map_of(item.map)
+    before = bpf.map_lookup(table, key, _MEMBER.size)
     if before is not None:
-        old = struct.unpack("=Q", before)[0]
+        old, change, slot = _MEMBER.unpack(before)
         if old and old <= now:
-            bpf.map_update(table, key, value)
+            bpf.map_update(table, key, _MEMBER.pack(expiry, change, slot))
         return ""
     ring = _ring_of(bundle, item)
     memory = bpf.map_array(map_of(ring.id), ring.value_size)
     try:
-        count, hand = _RING_HEAD.unpack_from(memory)
+        count, hand, free = _RING_HEAD.unpack_from(memory)
         if count >= item.size:
             return f"{item.name} is full"
-        bpf.map_update(table, key, value, bpf.NOEXIST)
-        at = _RING_HEAD.size + count * _KEY.size
-        memory[at : at + _KEY.size] = key
-        memory[: _RING_HEAD.size] = _RING_HEAD.pack(count + 1, hand)
+        bpf.map_update(table, key, _MEMBER.pack(expiry, 0, count), bpf.NOEXIST)
+        _SLOT.pack_into(memory, _RING_HEAD.size + count * _SLOT.size, *_KEY.unpack(key))
+        memory[: _RING_HEAD.size] = _RING_HEAD.pack(count + 1, hand, free)
     finally:
         memory.close()
     return ""

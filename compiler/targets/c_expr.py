@@ -140,5 +140,5 @@ def _in_range6(name: str, low: int, high: int) -> str:
 def _dynamic(field: ir.Field, known: ir.Set, c: CProgram, wanted: bool) -> str:
     name = _ADDRESSES[field]
     map_, _ = c_sets.dynamic_set(c, known)
-    inside = f"netc_live(MAP({map_}), &p->{name}.at, p->now)"
+    inside = f"netc_live(MAP({map_}), &p->{name}.at, p->now, p->change)"
     return _join("&&", [f"p->{name}.at.family", inside if wanted else _negate(inside)])

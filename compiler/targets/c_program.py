@@ -9,7 +9,7 @@ Use, as `compiler.targets.xdp` does:
 
 In the body: `packet_t *p = PACKET;` this CPU's scratch, `COUNT(index, bytes)`, `netc_parse(p, data, data_end, bytes, accelerated,
 tci)` (for an skb: bpf_skb_pull_data first, skb->vlan_present and skb->vlan_tci last, since tc sees the outer tag beside the frame),
-`netc_now(VALUE(CLOCK))`; see prelude.h and state.h. All programs of a nic count into its one counter map; maps are known by name, and
+`netc_now(VALUE(CLOCK))`; see prelude.h, state.h, keyed.h. All programs of a nic count into its one counter map; maps are known by name, and
 their ids come from the names, so that separate lowerings agree on shared ones (nic.counters, clock, set.NAME).
 """
 
@@ -57,7 +57,7 @@ def referred_maps(code: bytes) -> tuple[int, ...]:
 
 
 def read_part(name: str) -> str:
-    """The text of prelude.h, state.h or effects.h."""
+    """The text of prelude.h, state.h, keyed.h or effects.h."""
     return (_HERE / name).read_text(encoding="ascii")
 
 
@@ -150,7 +150,7 @@ class CProgram:
         lines += [f"#define HAVE_{symbol(field)} {1 << i}u" for i, field in enumerate(ir.Field)]
         lines.append("#define PACKET netc_packet(VALUE(SCRATCH))")
         lines.append("#define COUNT(index, bytes) netc_count(MAP(COUNTERS), VALUE(SLOTS), (index), 1, (bytes))")
-        files = ("prelude.h", "state.h", "effects.h") if self.hook == "xdp" else ("prelude.h", "state.h")
+        files = ("prelude.h", "state.h", "keyed.h", *(("effects.h",) if self.hook == "xdp" else ()))
         parts = ["\n".join(lines), *map(read_part, files), self.definitions]
         return "\n".join(parts) + f"\nint netc({_CONTEXTS[self.hook]} *ctx)\n{{\n"
 

@@ -15,8 +15,11 @@ from compiler.targets.c_program import CProgram
 
 _NO_PREALLOC = 1  # BPF_F_NO_PREALLOC, which tries demand
 _PORTS = 65536
-RING_HEAD = 16  # bytes: u64 count, u64 hand (struct ring)
+RING_HEAD = 24  # bytes: u64 count, u64 hand, u64 free (struct ring of keyed.h)
+RING_SLOT = 24  # bytes: u64 family, address
+MEMBER_SIZE, BUCKET_SIZE = 24, 8  # values: struct member; ticks alone
 KEY_SIZE = 20
+CHANGE_MAP, CHANGE_SIZE = "sets.change", 16  # u64 the last change by hand that holds, u64 the one that is not yet ended
 
 
 def by_family(ranges: ir.Ranges) -> tuple[ir.Ranges, ir.Ranges]:
@@ -80,11 +83,19 @@ def dynamic_set(c: CProgram, known: ir.Set) -> tuple[int, int]:
         message = f"the set {known.name} is dynamic and holds ports; XDP keeps dynamic sets of addresses only"
         raise CompileError([c.refusal("N903", message, "make it a set of addresses", known.span)])
     assert known.size is not None
-    return keyed_table(c, f"set.{known.name}", known.size, "set")
+    return keyed_table(c, f"set.{known.name}", known.size, "set", MEMBER_SIZE)
 
 
-def keyed_table(c: CProgram, name: str, size: int, role: str) -> tuple[int, int]:
-    """A hash from addresses to u64 and the ring of its keys (struct ring), persistent."""
-    table = c.add_map(name, "hash", KEY_SIZE, 8, size, scope="persistent", role=role)
-    ring = c.add_array(f"{name}.ring", RING_HEAD + KEY_SIZE * size, scope="persistent", role="ring")
+def clock_lines(c: CProgram) -> str:
+    """C that notes the time, and which change of sets by hand holds: read once, so that a packet never sees half of one."""
+    if all(known.size is None for known in c.sets.values()):
+        return "    p->now = netc_now(VALUE(CLOCK));\n"
+    change = c.add_array(CHANGE_MAP, CHANGE_SIZE, scope="persistent", role="change")
+    return f"    p->now = netc_now(VALUE(CLOCK));\n    p->change = netc_change(VALUE({change}));\n"
+
+
+def keyed_table(c: CProgram, name: str, size: int, role: str, value_size: int = BUCKET_SIZE) -> tuple[int, int]:
+    """A hash from addresses and the ring of its keys (struct ring), persistent."""
+    table = c.add_map(name, "hash", KEY_SIZE, value_size, size, scope="persistent", role=role)
+    ring = c.add_array(f"{name}.ring", RING_HEAD + RING_SLOT * size, scope="persistent", role="ring")
     return table, ring

@@ -1,4 +1,4 @@
-/* What XDP programs do beside judging: samples, DSCP, the carrier's mark, steering. After prelude.h and state.h. */
+/* What XDP programs do beside judging: samples, DSCP, the carrier's mark, steering. After prelude.h, state.h, keyed.h. */
 
 #define SAMPLE_FRAME 224
 struct sample { u64 time; u32 nic, slot, bytes, captured, log, zero; u8 frame[SAMPLE_FRAME]; };

@@ -25,6 +25,7 @@ struct packet {
     u64 eth_src, eth_dst;
     u32 bytes, length, layer3, at, end, next;
     u16 ethertype, vlan, vlan_inner, proto, dscp, ttl, sport, dport, tcp_flags, icmp_type, icmp_code, tos;
+    u64 change;                                     /* of sets by hand, the last one done when the packet came (keyed.h) */
     u32 row[8];                                     /* where each group's row begins in the tables (compiler.classify) */
 };
 typedef volatile struct packet packet_t;

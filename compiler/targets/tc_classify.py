@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler import bundle, ir, place
-from compiler.targets import c_expr, tc_tree, tcx, xdp_rules
+from compiler.targets import c_expr, c_sets, tc_tree, tcx, xdp_rules
 from compiler.targets.c_program import CProgram, counter
 
 HOOKS = {"out": "tcx_egress", "in": "tcx_ingress"}
@@ -103,7 +103,7 @@ def classifier(nic: place.NicPlacement, shape: ir.Shape, sets: dict[str, ir.Set]
 def _clock(shape: ir.Shape, c: CProgram) -> str:
     """The time, where a class asks a dynamic set whether a member is still live."""
     asks = any(item.cls.when is not None and xdp_rules.asks_clock(item.cls.when, dict(c.sets)) for item in tc_tree.number(shape))
-    return "    p->now = netc_now(VALUE(CLOCK));\n" if asks else ""
+    return c_sets.clock_lines(c) if asks else ""
 
 
 def _classes(shape: ir.Shape, c: CProgram) -> str:

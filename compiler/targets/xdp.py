@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from compiler import bundle, ir, place
 from compiler.classify.shape import NOTHING
 from compiler.diagnostics import CompileError
-from compiler.targets import c_expr, tcx, xdp_classifier, xdp_rules, xdp_steer, xdp_tables
+from compiler.targets import c_expr, c_sets, tcx, xdp_classifier, xdp_rules, xdp_steer, xdp_tables
 from compiler.targets.c_program import CProgram, counter
 
 _RESERVED = ("seen", "default", "control", "handed-on", "unmarked", "elsewhere")
@@ -121,7 +121,7 @@ class _Program:
         if self.chain:
             lines.insert(2, f"    COUNT({self._chain_counter('seen')}, bytes);\n")
         if self._uses_time():
-            lines.append("    p->now = netc_now(VALUE(CLOCK));\n")
+            lines.append(c_sets.clock_lines(self.c))
         return "".join(lines)
 
     def _uses_time(self) -> bool:

@@ -123,7 +123,7 @@ def _add(c: CProgram, effect: ir.Add, item: ir.Rule) -> str:
     timeout = known.timeout if effect.timeout is None else effect.timeout
     expiry = "0" if timeout is None else f"p->now + {timeout}ULL"
     flags = f"{int(effect.renew)}, {int(known.full == 'evict')}"
-    call = f"netc_add(MAP({table}), VALUE({ring}), {known.size}, &p->{side}.at, {expiry}, p->now, {flags})"
+    call = f"netc_add(MAP({table}), VALUE({ring}), {known.size}, &p->{side}.at, {expiry}, p->now, p->change, {flags})"
     full = f"if ({call} >= FULL) COUNT({set_counter(c, known, 'full')}, p->bytes);"
     never = c_expr.true_when(ir.Or(tuple(ir.Member(effect.field, name) for name in known.never)), c)
     if never != c_expr.NEVER:

@@ -59,8 +59,8 @@ _MUTANTS = {  # file of C, the text as it is, as it must not be; the first seed 
     "the eighth extension header": ("prelude.h", "if (i == 8 ||", "if (i == 7 ||", 1000),
     "control traffic is judged": ("prelude.h", "p->control = p->kinds &", "p->control = 0 &", 1000),
     "a burst of one more": ("state.h", "if (base - now > depth)", "if (base - now > depth + 1000000000000ULL)", 1000),
-    "an expiry that still lives": ("state.h", "return at == 0 || at > now;", "return at == 0 || at >= now;", 1026),
-    "a hand that looks at three": ("state.h", "i < 4", "i < 3", 1005),
+    "an expiry that still lives": ("keyed.h", "return at <= idle_at &&", "return at < idle_at &&", 1026),
+    "a hand that looks at three": ("keyed.h", "i < 4", "i < 3", 1005),
 }
 
 

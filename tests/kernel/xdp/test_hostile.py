@@ -28,7 +28,7 @@ def with_code(change: Callable[[bundle.Code], bundle.Code]) -> bundle.Bundle:
     "made",
     [
         with_map("clock", kind="timer_of_doom"),
-        with_map("counters", value_size=16),
+        with_map("counters", value_size=8),
         with_map("scratch", value_size=8),
         with_map("slots", value_size=4),
         with_map("clock", key_size=8),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from collections.abc import Callable
 
@@ -65,3 +66,33 @@ def test_a_set_never_outgrows_its_size() -> None:
         assert kernel.counters()["wan.in.scan"][0] == 2000
     finally:
         kernel.close()
+
+
+@pytest.mark.parametrize("full", ["keep", "evict"])
+def test_the_ring_has_each_member_once_whatever_two_cpus_do(full: str) -> None:
+    """Small, with a timeout of 1 ns, so that both hands are at the same slots all the time."""
+    banned = ir.Set("banned", "address", (), 3, 1, (), full)
+    add = ir.Rule("scan", "drop", ir.Is("tcp"), None, (ir.Add("banned", F.SRC, None),))
+    kernel = rig.Rig(rig.bundle_of(rig.placed_of(small.program(add, sets=(banned,)))))
+    try:
+        frames = [small.tcp(f"198.51.100.{i + 1}") for i in range(6)]
+        on_two_cpus(lambda _: [bpf.test_run(kernel.program, frame) for frame in frames * 1000])
+        fds = {m.role: (kernel.objects.maps[m.id], m) for m in kernel.bundle.maps}
+        table, ring = fds["set"], fds["ring"]
+        content = bpf.map_lookup(ring[0], bytes(4), ring[1].value_size)
+        assert content is not None
+        assert whole(content, {key: struct.unpack("=3Q", value)[2] for key, value in bpf.map_items(table[0], 20, 24)}, 3)
+    finally:
+        kernel.close()
+
+
+def whole(ring: bytes, slots: dict[bytes, int], size: int) -> bool:
+    """Every member stands in the slot that it names, and all other slots are free (struct ring of compiler/targets/keyed.h)."""
+    count, _, free = struct.unpack_from("=3Q", ring)
+    keys = [struct.unpack_from("=Q16s", ring, 24 + 24 * i) for i in range(min(count, size))]
+    empty, at = set(), (free & 0xFFFFFFFF) - 1
+    while 0 <= at < size and at not in empty:
+        empty.add(at)
+        at = struct.unpack_from("=I", ring, 24 + 24 * at + 8)[0] - 1
+    taken = {struct.pack("=I16s", *key): slot for slot, key in enumerate(keys) if key[0]}
+    return taken == slots and empty == {slot for slot, key in enumerate(keys) if not key[0]}
