@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from compiler import bundle, ir, ir_spec, passes, place, protect, scenario
+from compiler import bundle, ir, ir_spec, passes, place, protect, protect_unread, scenario
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frontend import load
 from compiler.interp import Interpreter
@@ -50,6 +50,7 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
     program, warnings = check(path, sources)
     optimised, found = passes.run(program)
     placed = place.place(optimised, profile)
+    found = [*found, *protect_unread.unread(placed)]
     made = xdp.lower(placed)
     shaped = tc.lower(placed)
     filtered = nft.lower(placed)

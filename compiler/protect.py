@@ -3,6 +3,9 @@
 For every shape of whole packet the protected region is walked through the chain in rule order: a drop rule that may match some of it refuses the
 policy; a pass rule takes away what it must match; what reaches the default has to be passed by it. Steering may not take a protected
 packet away from the stack.
+
+The promise ends where the packet is left to this host's stack: `filter NIC -> NIC` judges only what the stack routes on, which a policy cannot
+tell from what it keeps (the host's addresses are not in it). Packets that nft cannot read: compiler/protect_unread.py.
 """
 
 from __future__ import annotations
@@ -40,12 +43,12 @@ def _prove(protect: ir.Protect, program: ir.Program, space: Space) -> Iterator[D
 def _cuts(region: Region, protect: ir.Protect, program: ir.Program, space: Space) -> Iterator[Diagnostic]:
     if not region:
         return
-    reply = _reply(region)
+    answer = reply(region)
     for chain in program.chains:
         if chain.nic == protect.nic and chain.direction == "in":
-            yield from _walk(region, chain, protect, space, "a packet")
+            yield from cuts(region, chain, protect, space, "a packet")
         if chain.nic == protect.nic and chain.direction == "out":
-            yield from _walk(reply, chain, protect, space, "a reply")
+            yield from cuts(answer, chain, protect, space, "a reply")
     for steer in program.steers:
         if steer.nic == protect.nic:
             yield from _steered_away(region, steer, protect, space)
@@ -81,7 +84,8 @@ class _Left:
             self._waiting += sure.boxes
 
 
-def _walk(region: Region, chain: ir.Chain, protect: ir.Protect, space: Space, what: str) -> Iterator[Diagnostic]:
+def cuts(region: Region, chain: ir.Chain, protect: ir.Protect, space: Space, what: str) -> Iterator[Diagnostic]:
+    """The first thing in a chain that can drop some of the region."""
     if not region:
         return
     left = _Left(region, space)
@@ -118,7 +122,7 @@ def _finding(code: str, message: str, protect: ir.Protect, span: ir.Span, cut: R
     return Diagnostic(code, message, protect.span, helps, ((span, "this cuts it"),))
 
 
-def _reply(region: Region) -> Region:
+def reply(region: Region) -> Region:
     """The packets that answer the region's: ends exchanged; flags, types and lengths are the answerer's own."""
     boxes = tuple({_SWAPPED.get(field, field): values for field, values in box.items() if field not in _ONE_WAY} for box in region.boxes)
     return Region(region.shape, boxes)
