@@ -5,8 +5,9 @@ A combination is what one term asks of the group's fields together. Joining work
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from compiler.classify.sweep import I64, U64, Classes, spread
 MAX_PRODUCT = 1 << 16  # entries of a cross-product table
 MAX_JOINED = 4096  # classes: their rows should stay in a cache
 Packed = npt.NDArray[np.uint64]
+Wish = TypeVar("Wish", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,9 @@ class Group:
         return len(self.members)
 
 
-def of_field(name: str, wishes: Sequence[int], classes: Classes) -> Group:
+def of_field(name: str, wishes: I64, classes: Classes) -> Group:
     """wishes[term]: the atom that it asks for, or -1 for none: met by every class."""
-    combination = np.array(wishes, np.int64) + 1
+    combination = wishes + 1
     words = np.zeros((classes.count, classes_words(int(combination.max(initial=0)) + 1)), np.uint64)
     words[:, 0] = 1
     set_bits(words, classes.covered, classes.atom + 1)
@@ -52,12 +54,12 @@ def set_bits(words: Packed, row: I64, bit: I64) -> None:
     np.bitwise_or.at(words, (row, bit >> 6), np.uint64(1) << (bit & 63).astype(np.uint64))
 
 
-def join(groups: Sequence[Group]) -> list[Group]:
+def join(groups: Sequence[Group], most: int = MAX_JOINED, product: int = MAX_PRODUCT) -> list[Group]:
     """Join the two smallest again and again while the table and the classes that come of it fit."""
     left = sorted(groups, key=lambda group: group.size)
-    while len(left) > 1 and left[0].size * left[1].size <= MAX_PRODUCT:
+    while len(left) > 1 and left[0].size * left[1].size <= product:
         joined = _joined(left[0], left[1])
-        if joined.size > MAX_JOINED:
+        if joined.size > most:
             break
         left = sorted([*left[2:], joined], key=lambda group: group.size)
     return left
@@ -106,6 +108,11 @@ def _columns(words: Packed, wanted: I64) -> Packed:
     return whole.view(np.uint64)
 
 
+def part_of(group: Group, terms: npt.NDArray[np.bool_], name: str) -> Group:
+    """The same classes, for some of the terms, as if they were a field's."""
+    return Group(name, group.combination[terms], group.members)
+
+
 def distinct(rows: Packed) -> tuple[I64, I64]:
     """The place of one row of each kind, and the kind of every row. By 64-bit sums, whose kinds are then compared whole."""
     odd = np.random.default_rng(0).integers(0, 1 << 63, rows.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -116,8 +123,8 @@ def distinct(rows: Packed) -> tuple[I64, I64]:
     return first, inverse
 
 
-def numbered(wanted: Sequence[Hashable | None]) -> tuple[list[Hashable], list[int]]:
+def numbered(wanted: Iterable[Wish | None]) -> tuple[list[Wish], I64]:
     """The different wishes in order of appearance, and each one's number; None is -1."""
-    known: dict[Hashable, int] = {}
+    known: dict[Wish, int] = {}
     numbers = [-1 if wish is None else known.setdefault(wish, len(known)) for wish in wanted]
-    return list(known), numbers
+    return list(known), np.array(numbers, np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KINDS = "kinds"
+SERVICE = "service"  # in trees beside buckets: the class of all fields but the addresses
 NOTHING = 0xFFFFFFFF  # in a table of first terms: no rule matches
 Tree = str | tuple["Tree", "Tree"]
 
@@ -12,7 +13,8 @@ Tree = str | tuple["Tree", "Tree"]
 @dataclass(frozen=True, slots=True)
 class Shape:
     """All that the program's text depends on. trees: of each group, the fields in it; words: of a row, at most; names: of the root's words;
-    short: entries of tries have 16 bits, not 32; arena: bytes, a power of two."""
+    short: entries of tries have 16 bits, not 32; arena: bytes, a power of two. buckets: for sources and destinations the most entries of a list
+    (0: none), with them leaves are intervals and `service` is the tree of all fields but the addresses."""
 
     trees: tuple[Tree, ...]
     words: int
@@ -20,6 +22,8 @@ class Shape:
     names: tuple[str, ...]
     short: bool
     arena: int
+    buckets: tuple[int, int] = (0, 0)
+    service: Tree = KINDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Each field gives a class; cross-product tables join the classes of several fields; each group that is left has a row of bits for every class, one
 bit a term, in the order of the rules. The first bit that stands in all rows is the first rule that matches. In front of a row stand aggregates:
 bit w says whether word w has any bit (aggregated bit vectors: Baboescu and Varghese, SIGCOMM 2001). Where one group is left, its classes name
-the first term themselves.
+the first term themselves. Where enough terms name a narrow address, those are filed in buckets (compiler.classify.buckets), and rows are for the rest.
 """
 
 from __future__ import annotations
@@ -15,20 +15,27 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler import ir
-from compiler.classify import groups, sweep
+from compiler.classify import buckets, groups, sweep
+from compiler.classify.buckets import Side
 from compiler.classify.groups import Group, Packed
-from compiler.classify.shape import KINDS, NOTHING, Shape, Tables, Tree, table_name
+from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, Tree, table_name
+from compiler.classify.sweep import I64, Partition
 from compiler.classify.terms import Term
 from compiler.ir import Field
-from compiler.tables import address_trie
+from compiler.tables import address_ranges, address_trie
 
 MIN_ARENA = 1 << 16
 MAX_ARENA = 1 << 28
-MAX_TERMS = 16384
-_UNAGGREGATED = 4  # words of a row: so few are looked at one by one
+MAX_ROWS = 16384  # terms with a bit
+MIN_FILED = 256  # terms in buckets: for fewer it is not worth it
+_MAX_GROUPS = 8  # `row` in prelude.h
+_MAX_SERVICES = _MAX_CLASSES = (1 << 16) - 1
+_MAX_SERVICE_TABLE = 1 << 20
+_UNAGGREGATED = 8  # words of a row: so few are looked at one by one
 _SHORT = 1 << 15
 _ADDRESSES = (Field.SRC, Field.DST)
 _MULTIPLIER = 0x03F79D71B4CB0A89  # a de Bruijn sequence: its product with a single bit has that bit's number on top
+
 
 class TooLarge(Exception):
     """The rules do not fit into tables; the text says what does not."""
@@ -36,35 +43,81 @@ class TooLarge(Exception):
 
 @dataclass(slots=True)
 class _Arena:
-    """Grows; `root` says where each table begins, in bytes."""
+    """Grows; `root` says where each table begins, in bytes, and what else a program has to know."""
 
     data: bytearray = field(default_factory=bytearray)
     root: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, content: npt.NDArray[np.generic]) -> None:
-        self.data += bytes(-len(self.data) % 8)
+        self.data += bytes(-len(self.data) % 16)
         self.root[name] = len(self.data)
         self.data += content.tobytes()
         if len(self.data) > MAX_ARENA:
             raise TooLarge(f"tables of {len(self.data) >> 20} MiB; {MAX_ARENA >> 20} MiB are possible")
 
+    def finish(self, **shape: object) -> Tables:
+        size = max(MIN_ARENA, 1 << (len(self.data) - 1).bit_length())
+        made = Shape(names=tuple(self.root), arena=size, **shape)  # type: ignore[arg-type]
+        return Tables(made, np.array(list(self.root.values()), "<u4").tobytes(), bytes(self.data).ljust(size, b"\0"))
+
 
 def build(terms: Sequence[Term], records: Mapping[int, int]) -> Tables:
-    """Tables for the terms, ascending by rule; records[rule]: 31 bits that a match gives back. Raises TooLarge."""
-    if len(terms) > MAX_TERMS:
-        raise TooLarge(f"{len(terms)} terms; {MAX_TERMS} are possible")
+    """Tables for the terms, ascending by rule; records[rule]: 31 bits that a match gives back, ascending too. Raises TooLarge."""
     arena = _Arena()
     arena.add("ctz", _trailing_zeros())
-    fields, short = _fields(terms, arena)
-    found = groups.join(fields)
-    for group in found:
-        _tables(group, arena)
-    record = np.array([records[term.rule] for term in terms], "<u4")
-    words, aggregates = _rows(found, record, arena)
-    names = tuple(arena.root)
-    size = max(MIN_ARENA, 1 << (len(arena.data) - 1).bit_length())
-    shape = Shape(tuple(tree(group) for group in found), words, aggregates, names, short, size)
-    return Tables(shape, np.array(list(arena.root.values()), "<u4").tobytes(), bytes(arena.data).ljust(size, b"\0"))
+    record = np.array([records[term.rule] for term in terms], np.int64)
+    services = _services(terms, arena)
+    sides = [_side(terms, name) for name in _ADDRESSES]
+    filed = buckets.divide(sides)
+    if (filed != buckets.BROAD).sum() >= MIN_FILED:
+        joined = groups.join(services, _MAX_SERVICES, _MAX_SERVICE_TABLE)
+        if len(joined) == 1:
+            return _with_buckets(sides, filed, joined[0], record, arena)
+    return _with_rows(sides, services, record, arena)
+
+
+def _with_rows(sides: Sequence[Side], services: Sequence[Group], record: I64, arena: _Arena) -> Tables:
+    """All terms have bits."""
+    fields = list(services)
+    asked = [(name, side) for name, side in zip(_ADDRESSES, sides, strict=True) if side.atoms]
+    for name, side in asked:
+        classes = sweep.classes(side.partition, np.ones(side.atoms, bool))
+        if classes.count > _MAX_CLASSES:
+            raise TooLarge(f"{classes.count} classes of {name}; {_MAX_CLASSES} are possible")
+        fields.append(groups.of_field(name, side.wishes, classes))
+        arena.add(f"{name}.classes", np.append(classes.of_interval, 0).astype("<u2"))
+    short = _intervals([(name, side.partition) for name, side in asked], arena)
+    found, words, aggregates = _rows(fields, record, arena)
+    return arena.finish(trees=found, words=words, aggregates=aggregates, short=short)
+
+
+def _with_buckets(sides: Sequence[Side], filed: I64, service: Group, record: I64, arena: _Arena) -> Tables:
+    """Narrow terms in buckets, the others have bits."""
+    _products(service, arena)
+    arena.add("service.rows", service.members)
+    arena.root["service.width"] = 8 * service.members.shape[1]
+    broad = filed == buckets.BROAD
+    fields, most = [groups.part_of(service, broad, SERVICE)], []
+    for number, (name, side) in enumerate(zip(_ADDRESSES, sides, strict=True)):
+        lists = buckets.fill(side, sides[1 - number], filed == number, record, service.combination)
+        wanted = np.zeros(side.atoms, bool)
+        wanted[side.wishes[broad & (side.wishes >= 0)]] = True
+        classes = sweep.classes(side.partition, wanted)
+        if wanted.any():
+            fields.append(groups.of_field(name, side.wishes[broad], classes))
+        most.append(_listed(int(lists.count.max(initial=0))))
+        arena.add(f"{name}.entries", lists.entries)
+        packed = lists.start | lists.count << 32 | classes.of_interval << 48
+        arena.add(f"{name}.lists", np.append(packed, 0).astype("<u8"))  # the last: of a packet without an address
+    short = _intervals([(name, side.partition) for name, side in zip(_ADDRESSES, sides, strict=True)], arena)
+    found, words, aggregates = _rows(fields, record[broad], arena)
+    tree_ = tree(service)
+    return arena.finish(trees=found, words=words, aggregates=aggregates, short=short, buckets=(most[0], most[1]), service=tree_)
+
+
+def _listed(most: int) -> int:
+    """Rounded up, so that a rule more keeps the program's text."""
+    return 0 if most == 0 else max(8, 1 << (most - 1).bit_length())
 
 
 def tree(group: Group) -> Tree:
@@ -78,73 +131,90 @@ def _trailing_zeros() -> npt.NDArray[np.uint8]:
     return found
 
 
-def _fields(terms: Sequence[Term], arena: _Arena) -> tuple[list[Group], bool]:
-    """A group and its tables for every field that a term names."""
-    found, tries = [], []
-    for name in sorted({name for term in terms for name in term.box.fields}):
-        atoms, wishes = groups.numbered([term.box.fields.get(name) for term in terms])
-        if name in _ADDRESSES:
-            v4, v6, classes = sweep.addresses(atoms)
-            tries += [(f"{name}{family}", address_trie.build(part.keys, part.classes)) for family, part in ((4, v4), (6, v6))]
-        else:
-            intervals, classes = sweep.numbers(atoms, ir.FIELD_BITS[name])
-            arena.add(name, _direct(intervals, ir.FIELD_BITS[name]))
+def _services(terms: Sequence[Term], arena: _Arena) -> list[Group]:
+    """A group and its table for every field that a term names, but for addresses."""
+    found = []
+    for name in sorted({name for term in terms for name in term.box.fields} - set(_ADDRESSES)):
+        atoms, wishes = groups.numbered(term.box.fields.get(name) for term in terms)
+        partition = sweep.numbers(atoms, ir.FIELD_BITS[name])
+        classes = sweep.classes(partition, np.ones(len(atoms), bool))
+        starts = partition.keys[0].view(">u4").ravel().astype(np.int64)
+        arena.add(name, np.repeat(classes.of_interval, np.diff(np.append(starts, 1 << ir.FIELD_BITS[name]))).astype("<u2"))
         found.append(groups.of_field(name, wishes, classes))
-    masks, wishes = groups.numbered([(term.box.mask, term.box.kinds) if term.box.mask else None for term in terms])
+    masks, wishes = groups.numbered((term.box.mask, term.box.kinds) if term.box.mask else None for term in terms)
+    classes = sweep.kinds(masks) if masks else sweep.NO_CLASSES
     if masks:
-        of_kinds, classes = sweep.kinds(masks)
-        arena.add(KINDS, of_kinds.astype("<u2"))
+        arena.add(KINDS, classes.of_interval.astype("<u2"))
+    if masks or not found:
         found.append(groups.of_field(KINDS, wishes, classes))
-    short = all(group.size < _SHORT for group in found) and sum(len(trie.chunks) >> 8 for _, trie in tries) < _SHORT
-    _tries(tries, short, arena)
-    return found or [groups.of_field(KINDS, [-1] * len(terms), sweep.NO_CLASSES)], short
+    return found
 
 
-def _direct(intervals: sweep.Intervals, bits: int) -> npt.NDArray[np.uint16]:
-    starts = intervals.keys.view(">u4").ravel().astype(np.int64)
-    return np.repeat(intervals.classes, np.diff(np.append(starts, 1 << bits))).astype("<u2")
+def _side(terms: Sequence[Term], name: Field) -> Side:
+    atoms, wishes = groups.numbered(term.box.fields.get(name) for term in terms)
+    return Side(sweep.addresses(atoms), wishes)
 
 
-def _tries(tries: Sequence[tuple[str, address_trie.Trie]], short: bool, arena: _Arena) -> None:
-    """Roots one after the other, then the chunks of all."""
-    base = 0
+def _intervals(fields: Sequence[tuple[Field, Partition]], arena: _Arena) -> bool:
+    """What finds an address's interval. IPv6: roots of tries one after the other, then the chunks of all; whether their entries have 16 bits."""
+    tries = []
+    for name, partition in fields:
+        v6, v4 = partition.keys
+        found = address_ranges.build(v4)
+        arena.add(f"{name}.begins", found.begins)
+        arena.add(f"{name}.lower", found.lower)
+        arena.root[f"{name}.v4"] = len(v6) - 1
+        arena.root[f"{name}.absent"] = partition.intervals
+        tries.append((name, address_trie.build(v6, np.arange(len(v6)))))
+    largest = max((len(partition.keys[0]) for _, partition in fields), default=0)
+    short = max(largest, sum(len(trie.chunks) >> 8 for _, trie in tries)) < _SHORT
     leaf, kind = (_SHORT, "<u2") if short else (1 << 31, "<u4")
-    chunks = []
+    base, chunks = 0, []
     for name, trie in tries:
         root, below = (np.where(part < 0, leaf - 1 - part, part + base).astype(kind) for part in (trie.root, trie.chunks))
-        arena.add(name, root)
+        arena.add(f"{name}.v6", root)
         chunks.append(below)
         base += len(below) >> 8
     if tries:
         arena.add("chunks", np.concatenate(chunks))
+    return short
 
 
-def _tables(group: Group, arena: _Arena) -> None:
+def _products(group: Group, arena: _Arena) -> None:
+    """The cross-product tables behind a group."""
     if group.left is None or group.right is None or group.table is None:
         return
-    _tables(group.left, arena)
-    _tables(group.right, arena)
+    _products(group.left, arena)
+    _products(group.right, arena)
     name = table_name(tree(group))
     arena.add(name, group.table.astype("<u2"))
     arena.root[f"{name}.width"] = group.right.size
 
 
-def _rows(found: Sequence[Group], record: npt.NDArray[np.uint32], arena: _Arena) -> tuple[int, int]:
-    """The rows of every group, or the first terms of the only one. Words of a row and of its aggregates."""
+def _rows(fields: Sequence[Group], record: I64, arena: _Arena) -> tuple[tuple[Tree, ...], int, int]:
+    """The rows of every group that is left, or the first terms of the only one. The trees; words of a row and of its aggregates."""
+    if len(record) > MAX_ROWS:
+        raise TooLarge(f"{len(record)} terms that name no narrow address; {MAX_ROWS} are possible")
+    found = groups.join(fields)
+    if len(found) > _MAX_GROUPS:
+        raise TooLarge(f"the rules ask for {len(found)} fields that cannot be joined; {_MAX_GROUPS} are possible")
+    for group in found:
+        _products(group, arena)
+    trees = tuple(tree(group) for group in found)
     bits = [groups.rows(group, len(record)) for group in found]
     if len(found) == 1:
         arena.add("first", _first(bits[0], record))
-        return 0, 0
-    arena.add("records", record)
+        return trees, 0, 0
+    arena.add("records", record.astype("<u4"))
     words = bits[0].shape[1]
     aggregates = 0 if words <= _UNAGGREGATED else (words + 63) // 64
-    for group, part in zip(found, bits, strict=True):
-        arena.add(f"rows.{table_name(tree(group))}", np.hstack([_aggregated(part, aggregates), part]))
+    for tree_, part in zip(trees, bits, strict=True):
+        arena.add(f"rows.{table_name(tree_)}", np.hstack([_aggregated(part, aggregates), part]))
     arena.root["stride"] = 8 * (words + aggregates)
-    return words, aggregates
+    return trees, words, aggregates
 
 
-def _first(bits: Packed, record: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+def _first(bits: Packed, record: I64) -> npt.NDArray[np.uint32]:
     """The record of the first term of each class."""
     row, term = groups.bits_of(bits)
     found = np.full(len(bits), NOTHING, "<u4")

@@ -5,7 +5,7 @@ The text depends on the shape of the tables alone; where they begin and how wide
 
 from __future__ import annotations
 
-from compiler.classify.shape import KINDS, NOTHING, Shape, Tables, Tree, table_name
+from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, Tree, table_name
 from compiler.ir import Field
 from compiler.targets.c_program import CProgram, read_part, symbol
 
@@ -20,12 +20,29 @@ def lookup(c: CProgram, tables: Tables) -> str:
     arena, root = (c.add_array(f"{c.name}.{name}", len(part), content=part) for name, part in (("arena", tables.arena), ("root", tables.root)))
     shape = tables.shape
     text = f"    u8 *arena = VALUE({arena});\n    volatile u32 *root = VALUE({root});\n    u32 found = {NOTHING}u;\n"
+    if f"{Field.SRC}.lists" in shape.names:
+        text += _buckets(shape)
     if not shape.words:
-        return text + f"    found = AT32({_root(shape, 'first')} + {_class(shape, shape.trees[0])} * 4);\n"
+        first = f"AT32({_root(shape, 'first')} + {_class(shape, shape.trees[0])} * 4)"
+        return text + f"    {{ u32 first = {first}; if (first < found) found = first; }}\n"
     for number, tree in enumerate(shape.trees):
         rows = _root(shape, f"rows.{table_name(tree)}")
         text += f"    p->row[{number}] = {rows} + {_class(shape, tree)} * {_root(shape, 'stride')};\n"
     return text + _scan(shape)
+
+
+def _buckets(shape: Shape) -> str:
+    """Both addresses' intervals and lists, the service's class and row, then the lists."""
+    text = ""
+    for name in (Field.SRC, Field.DST):
+        text += f"    u32 {name}_at = {_interval(shape, name)};\n"
+        text += f"    u64 {name}_list = AT64({_root(shape, f'{name}.lists')} + {name}_at * 8);\n"
+    text += f"    u32 service = {_class(shape, shape.service)};\n"
+    text += f"    u32 wishes = {_root(shape, 'service.rows')} + service * {_root(shape, 'service.width')};\n"
+    for name, other, most in ((Field.SRC, Field.DST, shape.buckets[0]), (Field.DST, Field.SRC, shape.buckets[1])):
+        if most:
+            text += f"    FILED(found, {name}_list, {_root(shape, f'{name}.entries')}, {other}_at, wishes, {most});\n"
+    return text
 
 
 def _root(shape: Shape, name: str) -> str:
@@ -43,23 +60,31 @@ def _class(shape: Shape, tree: Tree) -> str:
 def _field(shape: Shape, name: str) -> str:
     """Class 0 where the field is absent."""
     if name in (Field.SRC, Field.DST):
-        base4, base6, chunks = (_root(shape, part) for part in (f"{name}4", f"{name}6", "chunks"))
-        v4 = f"netc_class4(arena, {base4}, {chunks}, (u32)p->{name}_lo)"
-        v6 = f"netc_class6(arena, {base6}, {chunks}, p->{name}_hi, p->{name}_lo)"
-        return f"(p->{name}.at.family == 4 ? {v4} : p->{name}.at.family == 6 ? {v6} : 0)"
+        if f"{name}.lists" in shape.names:
+            return f"(u32)({name}_list >> 48)"
+        return f"AT16({_root(shape, f'{name}.classes')} + {_interval(shape, name)} * 2)"
+    if name == SERVICE:
+        return "service"
     if name == KINDS:
         return f"AT16({_root(shape, name)} + p->kinds * 2)" if name in shape.names else "0"
     return f"(p->have & HAVE_{symbol(name)} ? AT16({_root(shape, name)} + p->{symbol(name)} * 2) : 0)"
 
 
+def _interval(shape: Shape, name: str) -> str:
+    begins, lower, v4, v6, absent = (_root(shape, f"{name}.{part}") for part in ("begins", "lower", "v4", "v6", "absent"))
+    of_v4 = f"{v4} + netc_interval4(arena, {begins}, {lower}, (u32)p->{name}_lo)"
+    of_v6 = f"netc_interval6(arena, {v6}, {_root(shape, 'chunks')}, p->{name}_hi, p->{name}_lo)"
+    return f"(p->{name}.at.family == 4 ? {of_v4} : p->{name}.at.family == 6 ? {of_v6} : {absent})"
+
+
 def _scan(shape: Shape) -> str:
     """The first bit that stands in all rows. They are read back from memory: the verifier would follow every way to a class into every word."""
-    text = "    {\n" + "".join(f"        u32 row{number} = p->row[{number}];\n" for number in range(len(shape.trees)))
+    text = f"    {{\n        u32 first = {NOTHING}u;\n" + "".join(f"        u32 row{number} = p->row[{number}];\n" for number in range(len(shape.trees)))
     if not shape.aggregates:
         for word in range(shape.words):
-            body = f"u64 bits = {_all(shape, str(8 * word))}; if (bits) found = {_record(shape, f'{64 * word}u')};"
-            text += f"        if (found == {NOTHING}u) {{ {body} }}\n"
-        return text + "    }\n"
+            body = f"u64 bits = {_all(shape, str(8 * word))}; if (bits) first = {_record(shape, f'{64 * word}u')};"
+            text += f"        if (first == {NOTHING}u) {{ {body} }}\n"
+        return text + "        if (first < found)\n            found = first;\n    }\n"
     return text + f"""        u32 next, i;
 #pragma clang loop unroll(disable)
         for (next = 0; next < {shape.aggregates}; next++) {{
@@ -74,13 +99,15 @@ def _scan(shape: Shape) -> str:
                 words &= words - 1;
                 bits = {_all(shape, f"{8 * shape.aggregates} + word * 8")};
                 if (bits) {{
-                    found = {_record(shape, "word * 64")};
+                    first = {_record(shape, "word * 64")};
                     goto scanned;
                 }}
             }}
         }}
-    }}
 scanned:
+        if (first < found)
+            found = first;
+    }}
 """
 
 
