@@ -85,6 +85,9 @@ def mark_pins(context: Context) -> Mark | None:
 
 def unmark_pins(context: Context, before: Mark | None = None) -> None:
     """Nothing of ours is pinned any more: the mark goes, or the one that was there comes back. Raises OSError."""
+    now = pinned(context)
+    if now is None or now.id != known(context.state):
+        return
     (context.bpffs / "owner").unlink(missing_ok=True)
     if before is not None:
         os.symlink(before.text(), context.bpffs / "owner")

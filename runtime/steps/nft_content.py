@@ -148,8 +148,11 @@ def owners() -> dict[str, str]:
     """family → the owner's mark on netc's table (runtime.owner), where it has one. Raises StepError."""
     found: dict[str, str] = {}
     try:
+        there = backend.tables()
         for family in FAMILIES:
-            if (family, TABLE) in backend.tables():
+            if (family, TABLE) in there:
+                if OWNER not in backend.names(backend.run([{"list": {"chains": {"family": family}}}], terse=True), "chain"):
+                    continue  # somebody else's table, which the steps refuse
                 rules = backend.run([{"list": {"chain": {"family": family, "table": TABLE, "name": OWNER}}}], terse=True)
                 texts = [item["rule"].get("comment", "") for item in rules if "rule" in item]
                 if texts and texts[0]:
