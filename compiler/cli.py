@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from compiler.diagnostics import CompileError, Diagnostic
@@ -25,16 +26,18 @@ def main(arguments: list[str] | None = None) -> int:
     sources = Sources()
     try:
         found: list[Diagnostic] = options.run(options, sources)
+        sys.stdout.flush()  # a full disk is found here, not when the interpreter ends
     except CompileError as error:
-        _report(error.diagnostics, sources, options.json)
+        _report(error.diagnostics, sources, options)
         return 1
     except (CaptureError, FrameError, ImportFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error.filename or options.file}: {error.strerror}", file=sys.stderr)
+        where = error.filename or f"writing the result (temporary files go to {tempfile.gettempdir()})"
+        print(f"error: {where}: {error.strerror}", file=sys.stderr)
         return 1
-    _report(found, sources, options.json)
+    _report(found, sources, options)
     return 0
 
 
@@ -91,12 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(found: list[Diagnostic], sources: Sources, as_json: bool) -> None:
+def _report(found: list[Diagnostic], sources: Sources, options: argparse.Namespace) -> None:
     for diagnostic in found:
-        print(json.dumps(diagnostic.as_json()) if as_json else diagnostic.draw(sources), file=sys.stderr)
+        print(json.dumps(diagnostic.as_json()) if options.json else diagnostic.draw(sources), file=sys.stderr)
     errors = sum(d.is_error for d in found)
-    if errors and not as_json:
-        print(f"{errors} error{'s' * (errors > 1)}: the policy is refused", file=sys.stderr)
+    what = {_explain: "", _frames: ": the packet is refused"}.get(options.run, ": the policy is refused")
+    if errors and not options.json:
+        print(f"{errors} error{'s' * (errors > 1)}{what}", file=sys.stderr)
 
 
 def _compile(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from compiler.bundle import Bundle
 from runtime.context import Device
+from runtime.usage import UsageError
 
 _DEVICE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}\Z")  # as bundle.DeviceName: IFNAMSIZ
 
@@ -17,14 +18,14 @@ class BindingError(Exception):
 
 
 def parse(texts: Sequence[str]) -> dict[str, str]:
-    """`--nic wan=ens1f0np0` arguments. Raises BindingError."""
+    """`--nic wan=ens1f0np0` arguments. Raises UsageError."""
     bound: dict[str, str] = {}
     for text in texts:
         nic, equals, device = text.partition("=")
         if not nic or not equals or not _DEVICE.match(device):
-            raise BindingError(f"--nic {text}: write the policy's nic and a device, as in --nic wan=ens1f0np0")
+            raise UsageError(f"--nic {text}: write the policy's nic and a device, as in --nic wan=ens1f0np0")
         if nic in bound:
-            raise BindingError(f"--nic {text}: {nic} is bound twice")
+            raise UsageError(f"--nic {text}: {nic} is bound twice")
         bound[nic] = device
     return bound
 

@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
     try:
         status: int = options.run(options)
-        sys.stdout.flush()
+        _flush()
         return status
     except BrokenPipeError:
         sys.stderr.close()  # the reader (head, less) has gone; Python would complain at exit
@@ -93,7 +93,18 @@ def main(arguments: list[str] | None = None) -> int:
         from runtime.commands.errors import show
 
         show(error, getattr(options, "json", False))
-        return 1
+        from runtime.usage import USAGE_STATUS, UsageError
+
+        return USAGE_STATUS if isinstance(error, UsageError) else 1
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def parser(wanted: str) -> argparse.ArgumentParser:

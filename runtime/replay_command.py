@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -54,6 +55,9 @@ def _by_kernel(bundle: Bundle, nic: str, options: argparse.Namespace) -> Iterato
     from compiler.tables import capture
     from runtime import replay
 
+    if os.geteuid() != 0:
+        raise replay.ReplayError("the kernel's engine needs root (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON as uid 0)\n"
+                                 "  = help: run it as root, or let the interpreter judge: --engine interp")  # fmt: skip
     return replay.replay(bundle, nic, capture.on_the_clock(capture.read(options.capture)))
 
 

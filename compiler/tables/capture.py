@@ -65,10 +65,13 @@ def write(path: Path, frames: Iterable[tuple[int, bytes]]) -> None:
     """A pcap file with nanosecond times (magic 0xa1b23c4d)."""
     import dpkt
 
-    with path.open("wb") as file:
-        writer = dpkt.pcap.Writer(file, nano=True)
-        for time, frame in frames:
-            writer.writepkt_time(frame, Decimal(time) / 10**9)  # a float would lose the nanoseconds
+    try:
+        with path.open("wb") as file:
+            writer = dpkt.pcap.Writer(file, nano=True)
+            for time, frame in frames:
+                writer.writepkt_time(frame, Decimal(time) / 10**9)  # a float would lose the nanoseconds
+    except OSError as error:  # a full disk: the kernel's error names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _nanoseconds(time: Any) -> int:

@@ -65,13 +65,16 @@ def run_apply(options: argparse.Namespace) -> int:
     with targets.opened(options) as target:
         change = wanted_change("apply", data, options, target)
         outcome = apply.apply(target.store, target.context, change, _reporter(options.json))
-        _show_outcome(outcome, options.json)
-        return _verify(target, options) if options.verify else 0
+        if options.verify:
+            return _verify(target, outcome, options)
+        _show_outcome(outcome, "apply", options.json)
+        return 0
 
 
 def run_rollback(options: argparse.Namespace) -> int:
     with targets.opened(options) as target:
-        return roll_back(target, options.json)
+        _show_outcome(roll_back(target, options.json), "rollback", options.json)
+        return 0
 
 
 def run_remove(options: argparse.Namespace) -> int:
@@ -79,11 +82,11 @@ def run_remove(options: argparse.Namespace) -> int:
 
     with targets.opened(options) as target:
         change = apply.Change("remove", None, {})
-        _show_outcome(apply.apply(target.store, target.context, change, _reporter(options.json)), options.json)
+        _show_outcome(apply.apply(target.store, target.context, change, _reporter(options.json)), "remove", options.json)
     return 0
 
 
-def roll_back(target: targets.Target, as_json: bool) -> int:
+def roll_back(target: targets.Target, as_json: bool) -> Outcome:
     """Apply the newest entry of the history that is another bundle or binding than what is installed."""
     from runtime import apply
 
@@ -96,8 +99,7 @@ def roll_back(target: targets.Target, as_json: bool) -> int:
         raise apply.ApplyError("there is nothing to roll back to: no other bundle was installed before")
     data = target.store.bundle_bytes(before.bundle)
     change = apply.Change("rollback", data, before.bindings)
-    _show_outcome(apply.apply(target.store, target.context, change, _reporter(as_json)), as_json)
-    return 0
+    return apply.apply(target.store, target.context, change, _reporter(as_json))
 
 
 def bundle_bytes(options: argparse.Namespace) -> bytes:
@@ -125,15 +127,23 @@ def wanted_change(command: str, data: bytes, options: argparse.Namespace, target
     return apply.Change(command, data, binding.choose(bundle, wanted), options.take_over)
 
 
-def _verify(target: targets.Target, options: argparse.Namespace) -> int:
-    from runtime import verify
-    from runtime.commands.status import measure, show_findings
+def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespace) -> int:
+    """With --json all of it is one document: the apply's, with `verified` and `rolled_back` (null: nothing was)."""
+    from runtime import output, verify
+    from runtime.commands.status import findings_json, measure, show_findings
 
+    _show_outcome(outcome, "apply", as_json=False) if not options.json else _warn(outcome)
     findings = measure(target, windowed=True, quiet=options.json)
-    show_findings(findings, options.json)
+    if not options.json:
+        show_findings(findings, as_json=False)
+    back: Outcome | None = None
     if verify.rolls_back(findings):
         print("an expectation is broken: rolling back", file=sys.stderr)
-        roll_back(target, options.json)
+        back = roll_back(target, options.json)
+        _warn(back) if options.json else _show_outcome(back, "rollback", as_json=False)
+    if options.json:
+        again = _outcome_json(back, "rollback") if back else None
+        output.show_json({**_outcome_json(outcome, "apply"), "verified": findings_json(findings), "rolled_back": again})
     return int(verify.failed(findings))
 
 
@@ -150,26 +160,34 @@ def _reporter(as_json: bool) -> Any:
     return report
 
 
-def _show_outcome(outcome: Outcome, as_json: bool) -> None:
+def _warn(outcome: Outcome) -> None:
+    """What was recovered and what could not be cleaned up, on stderr."""
     from runtime import output
 
     for text in outcome.recovered:
         output.show_warning(text)
     for left in outcome.left:
         output.show_warning(f"not cleaned up: {left.text}: {left.words}")
+
+
+def _show_outcome(outcome: Outcome, command: str, as_json: bool) -> None:
+    from runtime import output
+
+    _warn(outcome)
     for skipped in outcome.plan.skipped if outcome.plan else ():
         if not as_json:
             print(f"skipped  {output.printable(skipped.text)}: {output.printable(skipped.words)}")
     if as_json:
-        output.show_json(_outcome_json(outcome))
+        output.show_json(_outcome_json(outcome, command))
     else:
-        print(_outcome_line(outcome))
+        print(_outcome_line(outcome, command))
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, object]:
+def _outcome_json(outcome: Outcome, command: str) -> dict[str, object]:
     import msgspec
 
     return {
+        "command": command,
         "changed": outcome.changed,
         "generation": outcome.record.generation,
         "installed": msgspec.to_builtins(outcome.record.current),
@@ -180,7 +198,7 @@ def _outcome_json(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _outcome_line(outcome: Outcome) -> str:
+def _outcome_line(outcome: Outcome, command: str) -> str:
     from runtime import output
 
     current = outcome.record.current
@@ -188,7 +206,7 @@ def _outcome_line(outcome: Outcome) -> str:
         return "removed: nothing of netc is installed" if outcome.changed else "nothing to do: nothing of netc is installed"
     bound = ", ".join(f"{nic} on {device}" for nic, device in current.bindings.items())
     what = f"{current.policy} ({current.bundle[:12]}), generation {current.generation}, {bound}"
-    return output.printable(f"applied: {what}" if outcome.changed else f"nothing to do: {what} is installed and unchanged")
+    return output.printable(f"{'rolled back' if command == 'rollback' else 'applied'}: {what}" if outcome.changed else f"nothing to do: {what} is installed and unchanged")
 
 
 def _show_plan(planned: Any, data: bytes, as_json: bool) -> int:

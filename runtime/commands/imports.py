@@ -60,9 +60,9 @@ def policy_of(file: Path, protocols: list[str], nic: str, device: str) -> bytes:
 
 def _check(place: Path, text: bytes) -> None:
     """What is handed out compiles; a nic or device name of the command line that cannot be is found here."""
-    from runtime import compiler_child
+    from runtime import compiler_child, state
 
-    place.write_bytes(text)
+    state.write_atomically(place, text)
     answer = compiler_child.run_child(["check", str(place)])
     if answer.status != 0:
         raise compiler_child.CompilerFailed("the imported policy does not hold", answer.messages)

@@ -111,15 +111,23 @@ def _output(path: Path | None) -> Iterator[BinaryIO | None]:
         yield None
         return
     with path.open("wb") as file:
-        file.write(samples.pcap_header())
+        _write(file, samples.pcap_header())
         yield file
 
 
 def _capture(file: BinaryIO, sample: Sample) -> None:
     from runtime import samples
 
-    file.write(samples.pcap_record(sample))
-    file.flush()  # whoever follows sees whole records
+    _write(file, samples.pcap_record(sample))
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    """Whoever follows sees whole records; a full disk names the file."""
+    try:
+        file.write(data)
+        file.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file.name) from None
 
 
 def _print(sample: Sample, as_json: bool) -> None:

@@ -106,12 +106,10 @@ def run_verify(options: argparse.Namespace) -> int:
 
 def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
     """One line each: result, what, where, by how much."""
-    from dataclasses import asdict
-
     from runtime import output, verify
 
     if as_json:
-        output.show_json({"ok": not verify.failed(findings), "findings": [asdict(finding) for finding in findings]})
+        output.show_json(findings_json(findings))
         return
     rows = [["warning" if verify.warns(f) else f.result, f.kind, f.what, _where(f.where), f.detail] for f in findings]
     print(output.table(["result", "check", "what", "where", "detail"], rows))
@@ -123,6 +121,15 @@ def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
         print(f"\nnone of {len(findings)} checks is broken" + (f"; {silent} had no traffic to judge" if silent else ""))
 
 
+def findings_json(findings: Sequence[Finding]) -> dict[str, object]:
+    """What `verify` found, as JSON has it."""
+    from dataclasses import asdict
+
+    from runtime import verify
+
+    return {"ok": not verify.failed(findings), "findings": [asdict(finding) for finding in findings]}
+
+
 def _where(text: str) -> str:
     from runtime import output
 
@@ -132,7 +139,10 @@ def _where(text: str) -> str:
 
 def run_counters(options: argparse.Namespace) -> int:
     from runtime import counters, output
+    from runtime.usage import UsageError
 
+    if options.openmetrics and options.json:
+        raise UsageError("--openmetrics and --json are two formats: give one of them")
     with targets.opened(options) as target:
         current, bundle, context = installed(target)
         readings = counters.read(context, bundle)

@@ -128,11 +128,14 @@ def _refuse_existing(lab: Names) -> None:
 def _write(lab: Names, record: Record) -> None:
     """The record on the disk, whole, before what it announces is made."""
     beside = lab.record.with_suffix(".tmp")
-    with open(beside, "w", encoding="utf-8") as file:
-        json.dump({"queues": record.queues, "made": record.made, "whole": record.whole}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(lab.record)
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            json.dump({"queues": record.queues, "made": record.made, "whole": record.whole}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(lab.record)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(lab.record)) from None
 
 
 @contextmanager

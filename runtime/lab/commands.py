@@ -139,10 +139,10 @@ def run_status(options: argparse.Namespace) -> int:
 def run_send(options: argparse.Namespace) -> int:
     from runtime.lab import lab as labs
     from runtime.lab import topology
-    from runtime.lab.traffic import TrafficError
+    from runtime.usage import UsageError
 
     if bool(options.packets) == bool(options.pcap):
-        raise TrafficError("say what to send: packets in words, or --pcap FILE")
+        raise UsageError("say what to send: packets in words, or --pcap FILE")
     lab, side = labs.find(options.lab), topology.side(options.nic)
     rows = []
     for what, sent in _send(lab, side, options):

@@ -35,10 +35,18 @@ class Line:
 def read(path: Path) -> list[Line]:
     """Raises PacketsError, OSError."""
     lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        content = text.partition("#")[0].strip()
-        if content:
-            lines.append(_parse(content, number, path))
+    try:
+        content = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise PacketsError(
+            f"{path}: No such file or directory\n"
+            "  = help: write the traffic for the policy there, a line a packet and the counters that it must meet (docs/lab.md): "
+            "wan 5 icmp 203.0.113.9 -> 192.0.2.1 => wan.in.ping"
+        ) from None
+    for number, text in enumerate(content.splitlines(), 1):
+        line = text.partition("#")[0].strip()
+        if line:
+            lines.append(_parse(line, number, path))
     if not lines:
         raise PacketsError(f"{path}: no packets in it")
     return lines

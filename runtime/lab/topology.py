@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.usage import UsageError
+
 DEFAULT_NAME = "lab"
 DEFAULT_QUEUES = 8
 MAX_QUEUES = 64
@@ -29,6 +31,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 
 class LabError(Exception):
     """A lab that cannot be made, found or used. The text says what to do."""
+
+
+class WrongNameError(LabError, UsageError):
+    """A name on the command line that no lab, or no side of one, can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ class Names:
 def names(name: str) -> Names:
     """Raises LabError for a name that a path or a namespace cannot carry."""
     if not _NAME.match(name):
-        raise LabError(f"{name!r} is no name for a lab: use up to 32 of a-z, 0-9 and '-', a letter or digit first")
+        raise WrongNameError(f"{name!r} is no name for a lab: use up to 32 of a-z, 0-9 and '-', a letter or digit first")
     return Names(name)
 
 
@@ -100,7 +106,7 @@ def side(name: str) -> Side:
     for each in SIDES:
         if name in (each.name, each.device, each.peer):
             return each
-    raise LabError(f"the lab has no side {name!r}; it has {', '.join(each.name for each in SIDES)}")
+    raise WrongNameError(f"the lab has no side {name!r}; it has {', '.join(each.name for each in SIDES)}")
 
 
 def bind(nics: Sequence[str]) -> dict[str, str]:
