@@ -52,9 +52,11 @@ def knob(context: Context, setting: Setting) -> Knob:
 
     group, key = setting.group, setting.key
     if group == "sysctl":
-        return host.Sysctl(key)
+        return host.Sysctl(key, lab=bool(context.netns))
     if group == "require":
         return host.RequiredCpus()
+    if group == "irq" and context.netns:
+        raise Refusal("interrupts are the host's (/proc/irq), and a lab does not touch the host", "write `prefer`, or try it on the host")
     device = context.device(setting.nic)
     match group:
         case "channels" | "ring" | "coalesce" | "pause":

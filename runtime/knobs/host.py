@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import stat
 
 from runtime.backends import sysfs
 from runtime.knobs import Refusal, Value, Wanted
@@ -12,15 +14,24 @@ from runtime.knobs.affinity import online, online_cpus, shown
 _NAME = re.compile(r"net(\.[A-Za-z0-9][A-Za-z0-9_/-]*){1,6}\Z")  # the allow-list; `/` stands for a dot in a device's name
 
 
+_CONGESTION, _CONGESTIONS = "sys/net/ipv4/tcp_congestion_control", "sys/net/ipv4/tcp_available_congestion_control"
+_NOT_IN_A_LAB = "a lab does not touch the host: write `prefer`, or try it where the host is yours"
+_OF_THE_KERNEL = {  # every namespace has the file and may write it; what it switches is one for all (net/netfilter/nf_hooks_lwtunnel.c)
+    "sys/net/netfilter/nf_hooks_lwtunnel": "one switch of the whole kernel, which nothing turns off again",
+}
+
+
 class Sysctl:
     """One value under /proc/sys/net, of this thread's network namespace. Blanks between numbers count as one."""
 
     outage = ""
     after: tuple[str, ...] = ()
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, lab: bool = False) -> None:
+        """lab: what would reach the host beyond this network namespace is refused."""
         if not _NAME.match(name):
             raise Refusal(f"{name!r} is not a setting that netc may change", "only what lies under net. is netc's to set")
+        self._lab = lab
         self._path = "sys/" + "/".join(part.replace("/", ".") for part in name.split("."))
 
     def read(self) -> Value:
@@ -30,13 +41,30 @@ class Sysctl:
             raise self._refused(error) from None
 
     def resolve(self, wanted: Wanted) -> Value:
-        return " ".join(map(str, wanted)) if isinstance(wanted, tuple) else _one_line(str(wanted))
+        value = " ".join(map(str, wanted)) if isinstance(wanted, tuple) else _one_line(str(wanted))
+        if value != self.read():
+            self._require_writable(value)
+        return value
 
     def write(self, value: Value) -> None:
         try:
             sysfs.write_proc(self._path, str(value))
         except OSError as error:
             raise self._refused(error) from None
+
+    def _require_writable(self, value: str) -> None:
+        """The kernel lets a namespace only read what is the host's (net/sysctl_net.c, ensure_safe_net_sysctl); some reaches further yet."""
+        try:
+            mode = os.stat(f"/proc/{self._path}").st_mode
+        except OSError as error:
+            raise self._refused(error) from None
+        if not mode & stat.S_IWUSR:
+            raise self._refused(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        if self._lab and self._path in _OF_THE_KERNEL:
+            raise Refusal(f"/proc/{self._path}: {_OF_THE_KERNEL[self._path]}", _NOT_IN_A_LAB)
+        if self._lab and self._path == _CONGESTION and value not in sysfs.read_proc(_CONGESTIONS).split():
+            raise Refusal(f"/proc/{self._path}: {value} is not loaded, and asking for it would load a module into the host's kernel",
+                          f"load it on the host first: modprobe tcp_{value}")  # fmt: skip
 
     def _refused(self, error: OSError) -> Refusal:
         hints = {
