@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from compiler import bundle, ir
 from compiler.diagnostics import Diagnostic
-from compiler.targets import nft_expr, nft_layout, tcx
+from compiler.targets import nft_expr, nft_layout, nft_rate, tcx
 from compiler.targets import nft_json as nft
 from compiler.targets.nft_json import Json
 from compiler.targets.nft_layout import Layout
@@ -155,9 +155,11 @@ def _limit(stage: Stage, rule: ir.Rule) -> list[Json]:
     """
     if rule.limit is None:
         return []
-    limit, rate = rule.limit, round(10**9 * ir.TICKS_PER_NS / rule.limit.interval)
-    name = f"{nft.object_name(limit.name)}.{rate}-{limit.burst}{'-over' if limit.over else ''}"
-    body = {"rate": rate, "per": "second", "burst": limit.burst, "inv": limit.over}
+    limit, spelled = rule.limit, nft_rate.spell(rule.limit.interval)
+    assert spelled is not None, "nft_refuse refuses what nft cannot say"
+    rate, unit = spelled
+    name = f"{nft.object_name(limit.name)}.{rate}{'' if unit == 'second' else unit}-{limit.burst}{'-over' if limit.over else ''}"
+    body = {"rate": rate, "per": unit, "burst": limit.burst, "inv": limit.over}
     command: Json = {"add": {"limit": {"family": stage.family, "table": "netc", "name": name, **body}}}
     if command not in stage.limits:
         stage.limits.append(command)

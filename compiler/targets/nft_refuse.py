@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from compiler import ir
 from compiler import ranges as rng
 from compiler.diagnostics import Diagnostic
+from compiler.targets import nft_rate
 
 RESERVED = ("seen", "default", "control", "handed-on", "carried", "unreadable", "elsewhere")
 MIN_INTERVAL = 1000 * ir.TICKS_PER_NS  # nft counts whole nanoseconds: up to 1 Mpps the rate is exact to 0.1 %
@@ -82,6 +83,8 @@ def _limit(limit: ir.Limit, hook: str, single: bool) -> tuple[str, str] | None:
         return f"a limit in packets means something else at the {hook} hook: packets may be merged (GRO, GSO)", _single_help(hook)
     if limit.interval < MIN_INTERVAL:
         return "nft counts whole nanoseconds: a limit above 1 Mpps would be a different one", XDP
+    if nft_rate.spell(limit.interval) is None:
+        return "nft cannot say a rate so small: its smallest are a few packets a week", f"write a limit of at least 0.001pps; or {XDP}"
     return None
 
 

@@ -33,6 +33,7 @@ _WORDS = {
     "prefix": {"addr", "len"},
 }  # fmt: skip
 _LISTS = ("&", "|", "^", "range", "set")
+_UNITS = ("second", "minute", "hour", "day", "week")
 _PLAIN = ("counter", "limit", "accept", "drop", "return")  # a name, or nothing
 _DEPTH = 12
 _TEXT = 300  # characters
@@ -75,7 +76,7 @@ def _check_object(family: str, command: Any, nics: set[str], names: dict[str, se
         _check_base(family, body, nics)
     elif kind == "set":
         _check_set(body)
-    elif kind == "limit" and (not all(_number(body[key]) for key in ("rate", "burst")) or body["per"] != "second" or not isinstance(body["inv"], bool)):
+    elif kind == "limit" and (not all(_number(body[key]) for key in ("rate", "burst")) or body["per"] not in _UNITS or not isinstance(body["inv"], bool)):
         raise _WrongError(f"limit {body['name']} of {body['rate']!r} per {body['per']!r}")
 
 

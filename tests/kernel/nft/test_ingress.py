@@ -139,6 +139,19 @@ def test_a_limit_lets_its_burst_through_and_asks_once_a_packet(netns: str, tmp_p
     assert again - matched in ((10, 9, 8) if over else (0, 1, 2)), "an apply must not refill the bucket"
 
 
+@pytest.mark.parametrize("per_second", [2.5, 0.5, 0.001])
+def test_the_kernel_takes_a_limit_below_a_packet_a_second(netns: str, tmp_path: Path, per_second: float) -> None:
+    """A whole number a second would have been 2, or the rate 0 that the kernel refuses."""
+    limit = ir.Limit("wan.in.r", round(10**9 * ir.TICKS_PER_NS / per_second), 3)
+    made, _ = ingress(one_rule(ir.Is("udp"), "pass", "drop", limit=limit))
+    with rig.wire(netns, tmp_path) as wire:
+        rig.apply(wire.context, made, None, 1)
+        rig.apply(wire.context, made, made, 2)
+        wire.send([spec("udp", "203.0.113.9", "192.0.2.1", 1, 2)] * 10)
+        found = wire.settled(made, ("ingress", "wan.in.seen"), 10)["ingress", "wan.in.r"][0]
+    assert found in ((3, 4) if per_second > 1 else (3,))
+
+
 def test_dscp_is_set_and_the_checksum_stays_right(netns: str, tmp_path: Path) -> None:
     """What the host hears after `set dscp ef`: DSCP 46 in both families, and IPv4 packets that the stack accepts."""
     import socket
