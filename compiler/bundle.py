@@ -221,13 +221,31 @@ class Expect(Model):
 
 
 class DynamicSet(Model):
-    """What `given` in tests and set commands need to know of a dynamic set. map: the id of its map in this bundle."""
+    """What `given` in tests and set commands need to know of a dynamic set. map: the id of its map in this bundle.
+
+    timeout 0: members stay. full: keep or evict. never: static sets whose members it does not take.
+    """
 
     name: Name
     nic: Name
     map: U32
     size: U32
     timeout: Nanoseconds
+    full: str = "keep"
+    never: tuple[Name, ...] = ()
+
+
+class StaticSet(Model):
+    """A set that the policy fixes. type: address or port; ranges: `compiler.tables.members.encode` (ports as they are IPv4's).
+
+    file, line: where it is declared.
+    """
+
+    name: Name
+    type: str
+    ranges: bytes
+    file: str
+    line: U32
 
 
 class Bundle(Model):
@@ -246,6 +264,7 @@ class Bundle(Model):
     placements: tuple[Placement, ...]
     expects: tuple[Expect, ...]
     sets: tuple[DynamicSet, ...]
+    static: tuple[StaticSet, ...] = ()
 
 
 def encode(bundle: Bundle) -> bytes:

@@ -18,10 +18,11 @@ from compiler.interp import Interpreter
 from compiler.profile import Profile
 from compiler.source import NOWHERE, Sources
 from compiler.tables import capture as captures
+from compiler.tables import members
 from compiler.targets import ethtool, nft, tc, xdp
 
 NETC_VERSION = "0.1.0"
-Located = TypeVar("Located", bundle.Counter, bundle.Setting, bundle.Placement, bundle.Assertion)
+Located = TypeVar("Located", bundle.Counter, bundle.Setting, bundle.Placement, bundle.Assertion, bundle.StaticSet)
 MIN_FRAME = 14  # bytes: the kernel's test run refuses less
 
 
@@ -68,8 +69,15 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
         placements=placed.reasons,
         expects=tuple(map(_expect, optimised.expects)),
         sets=tuple({item.map: item for item in (*made.sets, *shaped.sets)}.values()),
+        static=tuple(_static(item) for item in program.sets if item.size is None),
     )
     return Compilation(optimised, placed, _named_from(whole, path.parent), {**made.sources, **shaped.sources}, [*warnings, *found])
+
+
+def _static(item: ir.Set) -> bundle.StaticSet:
+    """A port counts as an IPv4 address, which takes 8 bytes a range."""
+    ranges = item.ranges if item.type == "address" else tuple((ir.V4_BASE + low, ir.V4_BASE + high) for low, high in item.ranges)
+    return bundle.StaticSet(item.name, item.type, members.encode(ranges), item.span.file, item.span.line)
 
 
 def _once(maps: tuple[bundle.Map, ...]) -> tuple[bundle.Map, ...]:
@@ -89,6 +97,7 @@ def _named_from(whole: bundle.Bundle, folder: Path) -> bundle.Bundle:
         whole,
         counters=renamed(whole.counters),
         settings=renamed(whole.settings),
+        static=renamed(whole.static),
         placements=renamed(whole.placements),
         expects=tuple(replace(each, assertions=renamed(each.assertions)) for each in whole.expects),
     )

@@ -16,6 +16,7 @@ from compiler.findings import Findings, LiteralError
 from compiler.ir import V4_BASE, Ranges
 from compiler.ranges import normalize
 from compiler.source import Sources, Span
+from compiler.tables import members
 
 MAX_POLICY_FILE = 32 << 20  # bytes: some hundred thousand rules a few times over
 MAX_SET_FILE = 64 << 20  # bytes: two million prefixes
@@ -66,10 +67,7 @@ def read_members(name: str, text: str, kind: str, sources: Sources, findings: Fi
     sources.add(name, text)
     found: list[tuple[int, int]] = []
     bad = 0
-    for number, line in enumerate(text.split("\n"), 1):
-        word = line.partition("#")[0].strip()
-        if not word:
-            continue
+    for number, line, word in members.lines(text):
         kind = kind or types.type_of(word) or "address"
         try:
             found.append(_fast_v4(word) or _member(word, kind))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from compiler.suggest import closest
+from compiler.tables.durations import DURATIONS
 from compiler.tokens import BAD, END, NEWLINE, STRING, WORD, Token
-from compiler.units import BIT_RATES, DURATIONS, PACKET_RATES, SIZES
+from compiler.units import BIT_RATES, PACKET_RATES, SIZES
 
 NOT_YET = {
     "reject": ("`reject`", "write `drop`: the sender learns nothing instead of being told"),

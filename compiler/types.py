@@ -6,7 +6,6 @@ Addresses become ordinals of the one domain of ir.py. Every function raises Lite
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,12 +13,12 @@ from compiler import wellknown
 from compiler.findings import LiteralError
 from compiler.ir import V4_BASE, Field
 from compiler.suggest import closest
+from compiler.tables import members
 
 Range = tuple[int, int]
 
 _NUMBER = re.compile(r"[0-9]{1,12}|0[xX][0-9A-Fa-f]{1,8}")
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
-_LOOKS_V4 = re.compile(r"[0-9.]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +48,9 @@ def address(text: str) -> Range:
 
 def _one(text: str, whole: str) -> int:
     try:
-        if ":" in text:
-            return int.from_bytes(socket.inet_pton(socket.AF_INET6, text), "big")
-        return V4_BASE + int.from_bytes(socket.inet_pton(socket.AF_INET, text), "big")
-    except (OSError, ValueError):
-        raise LiteralError("N033", f"`{whole}` is not an address", _address_help(text)) from None
-
-
-def _address_help(text: str) -> str:
-    if "%" in text:
-        return "an address in a policy has no zone: leave out what stands behind `%`"
-    if _LOOKS_V4.fullmatch(text):
-        parts = text.split(".")
-        if any(part.isdigit() and int(part) > 255 for part in parts):
-            return "each of an IPv4 address's four numbers is at most 255"
-        if len(parts) < 4 and all(part.isdigit() for part in parts):
-            return "write all four numbers: " + ".".join([*parts, *["0"] * (4 - len(parts))])
-        if any(len(part) > 1 and part[0] == "0" for part in parts):
-            return "write its numbers without leading zeros"
-    if "." in text and re.search("[A-Za-z]", text) and ":" not in text:
-        return "names are not looked up in DNS: write the address"
-    return "write it like this: 192.0.2.1, 198.51.100.0/24, 2001:db8::/32, 192.0.2.1-192.0.2.9"
+        return members.ordinal(members.packed(text))
+    except ValueError as error:
+        raise LiteralError("N033", f"`{whole}` is not an address", str(error)) from None
 
 
 def _prefix(low: int, length: str, text: str) -> Range:
@@ -86,9 +67,7 @@ def _prefix(low: int, length: str, text: str) -> Range:
 
 def show_address(ordinal: int) -> str:
     """The usual spelling of an address ordinal."""
-    if ordinal >= V4_BASE:
-        return socket.inet_ntop(socket.AF_INET, (ordinal - V4_BASE).to_bytes(4, "big"))
-    return socket.inet_ntop(socket.AF_INET6, ordinal.to_bytes(16, "big"))
+    return members.written(ordinal)
 
 
 def mac(text: str) -> Range:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from compiler.findings import LiteralError
+from compiler.tables.durations import DURATIONS
 
 BIT_RATES = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12}
 PACKET_RATES = {"pps": 1, "kpps": 10**3, "Mpps": 10**6}
-DURATIONS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 COUNTS = {"": 1, "k": 10**3, "M": 10**6}
 

@@ -67,6 +67,7 @@ COMMANDS = (
     Command("remove", "runtime.commands.apply", "take everything of netc off the devices"),
     Command("status", "runtime.commands.status", "what is installed, and whether it is still there"),
     Command("counters", "runtime.commands.status", "what every rule, default and class counted"),
+    Command("set", "runtime.commands.sets", "members of sets: list, add, del, replace"),
     Command("samples", "runtime.commands.samples", "packets that rules with `sample` or `log` copied"),
     Command("verify", "runtime.commands.status", "installed, balanced and as expected? Exit status 1 when not"),
     Command("lab", "runtime.lab.commands", "network namespaces to try a policy in: up, down, send, status"),

@@ -129,8 +129,10 @@ class CProgram:
         return self.refusal("N901", message, "put the addresses and ports of similar rules into named sets: one rule does the work of many then")
 
     def used_maps(self, code: bundle.Code) -> list[bundle.Map]:
-        """The maps that the finished program refers to, by id; what clang threw out is not among them."""
-        return [self.maps[number] for number in code.maps]
+        """The maps that the finished program refers to, by id, and the rings of its sets, which `netc set` needs; no others."""
+        used = [self.maps[number] for number in code.maps]
+        rings = {map_id(f"{item.name}.ring") for item in used if item.role == "set"} - set(code.maps)
+        return [*used, *(self.maps[number] for number in sorted(rings))]
 
     def _head(self) -> str:
         if len(self.counters) >= bundle.COUNTER_SLOTS:

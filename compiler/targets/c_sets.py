@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
 
-from compiler import ir
+from compiler import bundle, ir
 from compiler.diagnostics import CompileError
+from compiler.tables.members import prefixes
 from compiler.targets.c_program import CProgram
 
 _NO_PREALLOC = 1  # BPF_F_NO_PREALLOC, which tries demand
@@ -27,15 +27,6 @@ def by_family(ranges: ir.Ranges) -> tuple[ir.Ranges, ir.Ranges]:
     v4 = tuple((max(low, ir.V4_BASE) - ir.V4_BASE, high - ir.V4_BASE) for low, high in ranges if high >= ir.V4_BASE)
     v6 = tuple((low, min(high, ir.V4_BASE - 1)) for low, high in ranges if low < ir.V4_BASE)
     return v4, v6
-
-
-def prefixes(low: int, high: int, bits: int) -> Iterable[tuple[int, int]]:
-    """(address, prefix length) pairs that are exactly low..high."""
-    while low <= high:
-        room = (low & -low).bit_length() - 1 if low else bits
-        size = min(room, (high - low + 1).bit_length() - 1)
-        yield low, bits - size
-        low += 1 << size
 
 
 def address_key(family: int, value: int) -> bytes:
@@ -84,6 +75,11 @@ def dynamic_set(c: CProgram, known: ir.Set) -> tuple[int, int]:
         raise CompileError([c.refusal("N903", message, "make it a set of addresses", known.span)])
     assert known.size is not None
     return keyed_table(c, f"set.{known.name}", known.size, "set", MEMBER_SIZE)
+
+
+def described(known: ir.Set, nic: str, number: int) -> bundle.DynamicSet:
+    """What the runtime is told of a dynamic set whose map has this number."""
+    return bundle.DynamicSet(known.name, nic, number, known.size or 0, known.timeout or 0, known.full, known.never)
 
 
 def clock_lines(c: CProgram) -> str:

@@ -83,7 +83,7 @@ def lower(placed: place.Placed) -> Classified:
                 maps[item.id] = item
                 if item.role == "set":
                     known = sets[item.name.removeprefix("set.")]
-                    dynamic[item.id] = bundle.DynamicSet(known.name, c.nic, item.id, known.size or 0, known.timeout or 0)
+                    dynamic[item.id] = c_sets.described(known, c.nic, item.id)
     return Classified(tuple(maps.values()), tuple(programs), tuple(counters), tuple(dynamic.values()), sources)
 
 

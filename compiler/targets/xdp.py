@@ -67,7 +67,7 @@ def _parts(made: list[tuple[bundle.Code, CProgram]], sets: dict[str, ir.Set]) ->
                 raise CompileError([c.refusal("N905", message, "rename the nic or the set")])
             if item.role == "set":
                 known = sets[item.name.removeprefix("set.")]
-                found.append(bundle.DynamicSet(known.name, c.nic, item.id, known.size or 0, known.timeout or 0))
+                found.append(c_sets.described(known, c.nic, item.id))
     programs = tuple(code for code, _ in made)
     counters = tuple(item for _, c in made for item in c.counters)
     return XdpParts(tuple(maps.values()), programs, counters, tuple(found), {code.name: c.source for code, c in made})

@@ -15,6 +15,7 @@ from runtime import objects
 from runtime.admission.nft import check_nft
 from runtime.admission.refusal import refuse
 from runtime.admission.settings import check_setting
+from runtime.admission.static import check_static
 from runtime.admission.trees import check_tree
 from runtime.backends import bpf
 
@@ -44,6 +45,10 @@ def check(bundle: Bundle) -> None:
     for item in bundle.sets:
         if item.map not in {each.id for each in bundle.maps if each.role == "set"}:
             refuse(f"set {item.name}", f"map {item.map} is not a set of this bundle")
+        if item.full not in ("keep", "evict") or not set(item.never) <= {each.name for each in bundle.static}:
+            refuse(f"set {item.name}", f"`full {item.full}`, never {', '.join(item.never)}")
+    for fixed in bundle.static:
+        check_static(fixed)
     for setting in bundle.settings:
         check_setting(setting, nics)
     _once("shape", ((tree.nic, tree.direction) for tree in bundle.trees))

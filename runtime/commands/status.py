@@ -214,16 +214,16 @@ def _readings(context: Context, bundle: Bundle, generation: int) -> tuple[list[R
     from runtime.steps import StepError
 
     try:
-        return counters.read(context, bundle), _set_sizes(context, bundle, generation), []
+        return counters.read(context, bundle), _set_sizes(context, bundle), []
     except StepError as error:
         return [], {}, [verify.Finding("installed", error.what, "counters", "broken", error.words)]
 
 
-def _set_sizes(context: Context, bundle: Bundle, generation: int) -> dict[str, int]:
+def _set_sizes(context: Context, bundle: Bundle) -> dict[str, int]:
     """How many live members each dynamic set has."""
     from runtime import sets
 
-    return {item.name: sets.size(context, bundle, item, generation) for item in bundle.sets}
+    return {item.name: sets.size(context, bundle, item) for item in bundle.sets}
 
 
 def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int]) -> dict[str, object]:

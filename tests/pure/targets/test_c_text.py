@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from compiler import ir, place
 from compiler.diagnostics import CompileError
 from compiler.source import Span
+from compiler.tables import members
 from compiler.targets import c_expr, c_sets, xdp
 from compiler.targets.c_program import CProgram, map_id, referred_maps
 
@@ -66,14 +67,14 @@ def test_control_kinds_count_only_outside_not() -> None:
 def test_prefixes_cover_a_range_exactly(a: int, b: int) -> None:
     low, high = min(a, b), max(a, b)
     at = low
-    for first, length in c_sets.prefixes(low, high, 32):
+    for first, length in members.prefixes(low, high, 32):
         assert first == at and first % (1 << 32 - length) == 0
         at = first + (1 << 32 - length)
     assert at == high + 1
 
 
 def test_the_whole_space_is_one_prefix_of_each_family() -> None:
-    assert list(c_sets.prefixes(0, 2**32 - 1, 32)) == [(0, 0)]
+    assert list(members.prefixes(0, 2**32 - 1, 32)) == [(0, 0)]
     assert c_sets.by_family(((5, ir.V4_LAST),)) == (((0, 2**32 - 1),), ((5, ir.V4_BASE - 1),))
 
 

@@ -1,0 +1,14 @@
+"""membarrier(2): wait until every CPU is done with what it was at, so also with the packets that it judged."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+_NUMBER = {"x86_64": 324}.get(platform.machine(), 283)  # 283: the generic table (aarch64, riscv64)
+_GLOBAL = 1  # MEMBARRIER_CMD_GLOBAL: synchronize_rcu(), kernel/sched/membarrier.c
+
+
+def wait() -> bool:
+    """Return when no BPF program that ran at the call is still running; False where the kernel has no such call (nohz_full)."""
+    return int(ctypes.CDLL(None, use_errno=True).syscall(_NUMBER, _GLOBAL, 0, 0)) == 0

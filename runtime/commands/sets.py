@@ -1,0 +1,223 @@
+"""set: list, add, del, replace: the members of a live policy's sets."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from runtime.commands import target as targets
+
+if TYPE_CHECKING:
+    from compiler.bundle import Bundle, DynamicSet, StaticSet
+    from runtime.context import Context
+    from runtime.set_change import Done, Wish
+
+_DESCRIPTION = """\
+Members of the sets of the installed policy. A dynamic set (set banned : address timeout 10m) is filled by rules and by hand; a change
+by hand holds as a whole: no packet is judged by half of it, and when anything is wrong nothing is changed. It survives an apply, not
+a reboot. What a fixed set holds (set office = ...) is listed only: change the policy or the set's file, and run netc apply.
+
+A member is one IPv4 or IPv6 address. A file has one a line, with # comments; - is standard input.
+"""
+_EPILOG = """\
+EXAMPLES
+    netc set list                                     every set and how many members it has
+    netc set list banned                              who is banned, and for how long
+    netc set del banned 203.0.113.9                   let somebody in again
+    netc set add banned --file feed.txt --timeout 1d  ban a list for a day
+    netc set replace banned --file feed.txt           exactly this list from now on
+"""
+_SHOWN = 10  # members that were none
+_PATIENCE = 10.0  # seconds that one change waits for another
+
+
+class SetsError(Exception):
+    """A set that is not there, or cannot be changed by hand. The text says what to do."""
+
+
+def add_parser(subparsers: Any) -> None:
+    style = argparse.RawDescriptionHelpFormatter
+    command = subparsers.add_parser(
+        "set", help="members of sets: list, add, del, replace", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=style
+    )
+    actions = command.add_subparsers(title="ACTIONS", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="the sets, or one set's members with the time they have left")
+    listing.add_argument("name", nargs="?", default="", metavar="NAME")
+    listing.set_defaults(run=run_list)
+    adding = actions.add_parser(
+        "add", help="put members in",
+        description="Put members in. One that is a member already keeps its time, unless --renew; members of the sets behind `never` are "
+                    "refused; when there is no room, `full keep` refuses them all and `full evict` lets the oldest go.",
+    )  # fmt: skip
+    deleting = actions.add_parser("del", help="take members out", description="Take members out; those that were none are named.")
+    deleting.add_argument("--all", action="store_true", help="every member that is in it now")
+    replacing = actions.add_parser(
+        "replace", help="put in what a file has, take out what it has not",
+        description="Put in what a file has and take out what it has not, at once. What is in both keeps its time, unless --renew.",
+    )  # fmt: skip
+    for each, many, run in ((adding, True, run_add), (deleting, True, run_del), (replacing, False, run_replace)):
+        each.add_argument("name", metavar="NAME")
+        if many:
+            each.add_argument("members", nargs="*", metavar="MEMBER", help="an address")
+        each.add_argument("--file", default="", required=not many, metavar="FILE", help="one member a line; - is standard input")
+        each.set_defaults(run=run)
+    for each in (adding, replacing):
+        each.add_argument("--timeout", metavar="TIME", help="30s, 10m, 1d, or never; without it the set's own")
+        each.add_argument("--renew", action="store_true", help="start the time of live members anew")
+    for each in (listing, adding, deleting, replacing):
+        targets.add_options(each)
+
+
+def run_list(options: argparse.Namespace) -> int:
+    from runtime import output, set_listing
+
+    with targets.opened(options) as target:
+        bundle, context = _installed(target)
+        if not options.name:
+            rows = set_listing.overview(context, bundle)
+            if options.json:
+                output.show_json(rows)
+            else:
+                print(output.table(("set", "kind", "type", "members", "size"), [set_listing.row(each) for each in rows], (3, 4)))
+            return 0
+        found = _find(bundle, options.name)
+        items = set_listing.members(context, bundle, found)
+        if options.json:
+            output.show_json({"set": options.name, "members": items})
+        else:
+            for item in items:
+                print(set_listing.line(item))
+    return 0
+
+
+def run_add(options: argparse.Namespace) -> int:
+    with _changing(options) as (bundle, context, item):
+        from runtime import set_words
+        from runtime.set_change import Wish
+
+        keys = _given(options)
+        set_words.refuse_protected(bundle, item, keys)
+        wish = Wish(dict.fromkeys(keys, _expiry(options.timeout, item)), renew=options.renew)
+        return _change(options, context, bundle, item, wish)
+
+
+def run_del(options: argparse.Namespace) -> int:
+    with _changing(options) as (bundle, context, item):
+        from runtime import sets
+        from runtime.set_change import Wish
+
+        if options.all and (options.members or options.file):
+            raise SetsError("--all stands for every member: name none beside it")
+        keys = [member.key for member in sets.members(context, bundle, item)] if options.all else _given(options)
+        return _change(options, context, bundle, item, Wish(leave=keys))
+
+
+def run_replace(options: argparse.Namespace) -> int:
+    with _changing(options) as (bundle, context, item):
+        from runtime import set_words, sets
+        from runtime.set_change import Wish
+
+        keys = set_words.keys((), options.file)
+        set_words.refuse_protected(bundle, item, keys)
+        come = dict.fromkeys(keys, _expiry(options.timeout, item))
+        leave = [member.key for member in sets.members(context, bundle, item) if member.key not in come]
+        return _change(options, context, bundle, item, Wish(come, leave, options.renew))
+
+
+def _given(options: argparse.Namespace) -> list[bytes]:
+    from runtime import set_words
+
+    if not options.members and not options.file:
+        raise SetsError("no member is named\n  = help: write addresses behind the set's name, or --file FILE")
+    return set_words.keys(options.members, options.file)
+
+
+def _expiry(text: str | None, item: DynamicSet) -> int:
+    """ns of CLOCK_MONOTONIC, 0: never."""
+    from compiler.tables import durations
+
+    if text == "never":
+        return 0
+    try:
+        timeout = item.timeout if text is None else durations.nanoseconds(text)
+    except ValueError as error:
+        raise SetsError(f"--timeout: {error}, or never") from None
+    return time.monotonic_ns() + timeout if timeout else 0
+
+
+def _change(options: argparse.Namespace, context: Context, bundle: Bundle, item: DynamicSet, wish: Wish) -> int:
+    from runtime import output, set_change, set_words
+
+    done = set_change.change(context, bundle, item, wish)
+    if options.json:
+        absent = [set_words.written(key) for key in done.absent]
+        output.show_json({"set": item.name, "added": done.added, "kept": done.kept, "removed": done.removed, "absent": absent, "evicted": done.evicted})
+        return 0
+    print(f"{item.name}: {_words(done, wish.renew)}")
+    for key in done.absent[:_SHOWN]:
+        print(f"  {set_words.written(key)} was no member")
+    if len(done.absent) > _SHOWN:
+        print(f"  and {len(done.absent) - _SHOWN:,} more were none")
+    return 0
+
+
+def _words(done: Done, renew: bool) -> str:
+    parts = [
+        (done.added, "added"),
+        (done.removed, "removed"),
+        (done.kept, "members already, their time starts anew" if renew else "members already, their time goes on"),
+        (done.evicted, "others evicted to make room"),
+    ]
+    return "; ".join(f"{number:,} {what}" for number, what in parts if number) or "nothing to change"
+
+
+@contextmanager
+def _changing(options: argparse.Namespace) -> Iterator[tuple[Bundle, Context, DynamicSet]]:
+    """The dynamic set of that name, with the lock held. Raises SetsError."""
+    from compiler.bundle import StaticSet
+    from runtime import lock
+
+    with targets.opened(options) as target:
+        _installed(target)  # before the lock: on a host that never had netc there is no directory to lock
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                with lock.exclusive(target.store.directory, "set"):
+                    bundle, context = _installed(target)
+                    found = _find(bundle, options.name)
+                    if isinstance(found, StaticSet):
+                        raise SetsError(_fixed(found))
+                    yield bundle, context, found
+                    return
+            except lock.LockedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+
+def _fixed(found: StaticSet) -> str:
+    where = f"{found.file}:{found.line}"
+    return (f"the members of {found.name} are fixed by the policy ({where}); nothing was changed\n"
+            "  = help: edit them there, or in the set's file, and run netc apply; sets that change by hand are declared: set NAME : address")  # fmt: skip
+
+
+def _find(bundle: Bundle, name: str) -> DynamicSet | StaticSet:
+    known: Sequence[DynamicSet | StaticSet] = (*bundle.sets, *bundle.static)
+    found = next((item for item in known if item.name == name), None)
+    if found is None:
+        names = ", ".join(sorted({item.name for item in known})) or "none"
+        raise SetsError(f"no rule of the installed policy asks a set `{name}`\n  = help: the sets are: {names}")
+    return found
+
+
+def _installed(target: targets.Target) -> tuple[Bundle, Context]:
+    """The installed bundle. The devices are not asked: a set's members need none. Raises SetsError."""
+    from runtime import state
+
+    current = target.store.record().current
+    if current is None or current.boot != state.boot_id():
+        raise SetsError("no policy is installed\n  = help: install one with: netc apply POLICY")
+    return target.store.bundle(current.bundle), target.context

@@ -1,0 +1,56 @@
+"""What `netc set list` shows: the sets of a bundle, and the members of one of them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from compiler.bundle import Bundle, DynamicSet, StaticSet
+from compiler.tables import durations
+from compiler.tables import members as codec
+from runtime import output, set_words, sets
+from runtime.context import Context
+
+
+def overview(context: Context, bundle: Bundle) -> list[dict[str, Any]]:
+    """One row a set. members: of a fixed set its ranges. Raises StepError."""
+    dynamic = [
+        {
+            "set": item.name, "kind": "dynamic", "type": "address", "members": sets.size(context, bundle, item), "size": item.size,
+            "timeout": item.timeout / 1e9 if item.timeout else None, "full": item.full, "never": list(item.never),
+        }
+        for item in bundle.sets
+    ]  # fmt: skip
+    static = [
+        {"set": item.name, "kind": "fixed", "type": item.type, "members": len(codec.decode(item.ranges)), "file": item.file, "line": item.line}
+        for item in bundle.static
+    ]
+    return [*dynamic, *static]
+
+
+def row(item: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    """set, kind, type, members, size as text."""
+    return item["set"], item["kind"], item["type"], output.number(item["members"]), output.number(item["size"]) if "size" in item else ""
+
+
+def members(context: Context, bundle: Bundle, item: DynamicSet | StaticSet) -> list[dict[str, Any]]:
+    """{"member", "left": seconds, None: for ever}, in order of address; a fixed set's as prefixes or ports, without `left`."""
+    if isinstance(item, DynamicSet):
+        now = time.monotonic_ns()
+        found = sorted((set_words.ordinal(member.key), member.expiry) for member in sets.members(context, bundle, item))
+        return [{"member": codec.written(number), "left": max(0, expiry - now) / 1e9 if expiry else None} for number, expiry in found]
+    if item.type == "port":
+        return [{"member": _ports(low - codec.V4_BASE, high - codec.V4_BASE)} for low, high in codec.decode(item.ranges)]
+    return [{"member": word} for low, high in codec.decode(item.ranges) for word in codec.words(low, high)]
+
+
+def _ports(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def line(item: dict[str, Any]) -> str:
+    """A member and the time that it has left."""
+    if "left" not in item:
+        return str(item["member"])
+    left = "for ever" if item["left"] is None else f"{durations.written(int(item['left'] * 1e9))} left"
+    return f"{item['member']}  {left}"
