@@ -54,7 +54,7 @@ def changing(store: state.Store, context: Context, change: Change) -> Iterator[l
     with lock.exclusive(store.directory, change.command):
         if not change.take_over:
             owner.require(context)
-        yield recover.recover(store, context)
+        yield recover.recover(store, context, removing=change.data is None)
 
 
 def plan_change(store: state.Store, context: Context, change: Change) -> tuple[Plan, Context]:

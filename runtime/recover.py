@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from runtime import binding, plan, state, transaction
 from runtime.context import Context
-from runtime.journal import Journal, Unfinished
+from runtime.journal import Intent, Journal, Unfinished
 from runtime.steps import Step, StepError
 
 
@@ -18,8 +18,11 @@ class RecoveryFailed(Exception):
     """The unfinished change could not be ended. The text says what is left and where; the journal stays."""
 
 
-def recover(store: state.Store, context: Context) -> list[str]:
-    """What was done, in words; empty when nothing was unfinished. Raises RecoveryFailed, StateError."""
+def recover(store: state.Store, context: Context, removing: bool) -> list[str]:
+    """What was done, in words; empty when nothing was unfinished. removing: all is to go, so a device that is gone is no obstacle.
+
+    Raises RecoveryFailed, StateError.
+    """
     journal = Journal(store.directory)
     unfinished = journal.unfinished()
     if unfinished is None:
@@ -30,6 +33,8 @@ def recover(store: state.Store, context: Context) -> list[str]:
     if intent.boot != state.boot_id():
         journal.close()
         return [f"{name} was cut short by a reboot: the kernel has forgotten it"]
+    if gone := sorted({*_bindings(intent).values()} - {*binding.present(_bindings(intent)).values()}):
+        return _without(gone, store, context, unfinished, journal, removing)
     if store.record().generation >= intent.generation:
         left = transaction.clean(_steps(store, context, unfinished), _silent)
         journal.close()
@@ -40,6 +45,46 @@ def recover(store: state.Store, context: Context) -> list[str]:
         raise RecoveryFailed(f"{name} was cut short and could not be taken back; still there:\n{what}")
     journal.close()
     return [f"{name} was cut short: took back {len(undone)} steps, what was installed before is in force"]
+
+
+def _without(gone: list[str], store: state.Store, context: Context, unfinished: Unfinished, journal: Journal, removing: bool) -> list[str]:
+    """A change whose device has gone meanwhile can be neither finished nor taken back there; what is left of it can be removed."""
+    intent = unfinished.intent
+    name = f"netc {intent.command} (generation {intent.generation}) was cut short, and meanwhile {', '.join(gone)} has gone"
+    if not removing:
+        raise RecoveryFailed(
+            f"{name}: it can be neither finished nor taken back\n  = help: take what is left of it off with: netc remove; "
+            f"or make {', '.join(gone)} again and run this command again"
+        )
+    left = _remove_rest(store, context, intent)
+    if left:
+        what = "\n".join(f"  {x.text}: {x.words}" for x in left)
+        raise RecoveryFailed(f"{name}; still there:\n{what}\n  = help: run netc remove again when that is mended")
+    journal.close()
+    return [f"{name}: removed what it had begun"]
+
+
+def _remove_rest(store: state.Store, context: Context, intent: Intent) -> list[transaction.Left]:
+    """Remove both bundles from the devices that are there, whatever of them is installed."""
+    from runtime.steps import nft_fence
+
+    left: list[transaction.Left] = []
+    try:
+        nft_fence.remove_stray()
+        bound = replace(context, devices=binding.devices(binding.present(_bindings(intent))))
+        steps = [step for name in {intent.new: 0, intent.old: 0} if name for step in plan.build(bound, None, store.bundle(name), intent.generation).ordered()]
+    except (StepError, OSError) as error:
+        return [transaction.Left("what was begun", str(error))]
+    for step in steps:
+        try:
+            step.do()
+        except (StepError, OSError) as error:
+            left.append(transaction.Left(step.text, str(error)))
+    return left
+
+
+def _bindings(intent: Intent) -> dict[str, str]:
+    return {**intent.old_bindings, **intent.bindings}
 
 
 def _take_back(store: state.Store, context: Context, unfinished: Unfinished) -> tuple[list[str], list[transaction.Left]]:
@@ -66,7 +111,7 @@ def _steps(store: state.Store, context: Context, unfinished: Unfinished, backwar
     if backwards:
         new, old = old, new
     try:
-        bound = replace(context, devices=binding.devices({**intent.old_bindings, **intent.bindings}))
+        bound = replace(context, devices=binding.devices(_bindings(intent)))
         if only:
             steps: list[Step] = plan.backend(only).steps(bound, new, old, intent.generation)
             return steps

@@ -6,6 +6,7 @@ The fence is a table of its own, so that neither it nor the swap has to know wha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from compiler.bundle import Bundle, Nft
 from runtime.backends import nft as backend
@@ -23,6 +24,14 @@ def fences(context: Context, new: Bundle | None, old: Bundle | None, generation:
         return [], []
     found = [_Fence(context, table, generation) for table in new.nft if table.fence]
     return [_Up(fence) for fence in found], [_Down(fence) for fence in found]
+
+
+def remove_stray() -> None:
+    """A fence that an unfinished apply has left, when that apply is given up. Raises StepError."""
+    for family in ("inet", "netdev"):
+        fence = _Fence(Context(Path(), Path()), Nft(family, TABLE, (), (), ()), 0)
+        if fence.there():
+            fence.take()
 
 
 @dataclass(frozen=True, slots=True)

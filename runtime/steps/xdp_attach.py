@@ -75,6 +75,9 @@ class AttachStep:
         with self._refusals(self._device()), xdp_pins.opened_if_there(path) as found:
             if found is None:
                 return
+            if bpf.link_info(found).ifindex != self._device().ifindex:  # its device has gone, and another has the name
+                path.unlink(missing_ok=True)
+                return
             if not (self.had or self.saved):
                 bpf.link_detach(found)
                 path.unlink(missing_ok=True)
