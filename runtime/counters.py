@@ -73,8 +73,8 @@ def read(context: Context, bundle: Bundle) -> list[Reading]:
 
 def with_retired(readings: list[Reading], ledger: retired.Ledger) -> list[Reading]:
     """The kernel's readings with what came before: of counters that left and came back, and of rules that are gone."""
-    void = {key for key, now in seen_of(readings).items() if retired.key(*key) in ledger and now < ledger[retired.key(*key)].seen}
-    entries = {key: ledger[retired.key(*key)] for key in seen_of(readings) if retired.key(*key) in ledger and key not in void}
+    void = _void(readings, ledger)
+    entries = {key: ledger[retired.key(*key)] for key in seen_of(readings) if retired.key(*key) in ledger and retired.key(*key) not in void}
     here = {(reading.counter.stage, reading.counter.name) for reading in readings}
     whole = [_continued(reading, entries) for reading in readings]
     for (stage, chain), entry in entries.items():
@@ -106,13 +106,21 @@ def ledger_after(context: Context, ledger: retired.Ledger, old: Bundle | None, n
     if old is None or new is None:
         return {}  # every counter begins at 0, or is gone
     staying = {(counter.stage, counter.name) for counter in new.counters}
-    before = with_retired(read_kernel(context, old), ledger)
+    raw = read_kernel(context, old)
+    ledger = {place: entry for place, entry in ledger.items() if place not in _void(raw, ledger)}
+    before, stages = with_retired(raw, ledger), seen_of(read_kernel(context, new))
     gone = {
         (r.counter.stage, r.counter.name): (r.packets, r.bytes)
         for r in before
-        if _is_balanced(r.counter) and r.counter.kind != "retired" and (r.counter.stage, r.counter.name) not in staying and r.packets
+        if (_is_balanced(r.counter) or (r.counter.kind == "seen" and (r.counter.stage, chain_of(r.counter)) not in stages))
+        and r.counter.kind != "retired" and (r.counter.stage, r.counter.name) not in staying and r.packets
     }
-    return retired.carry(ledger, gone, staying, seen_of(read_kernel(context, new)))
+    return retired.carry(ledger, gone, staying, stages)
+
+
+def _void(readings: Iterable[Reading], ledger: retired.Ledger) -> set[str]:
+    """Entries of stages that have begun anew: they have seen less than when the entry was written."""
+    return {retired.key(*at) for at, now in seen_of(readings).items() if retired.key(*at) in ledger and now < ledger[retired.key(*at)].seen}
 
 
 def read_kernel(context: Context, bundle: Bundle) -> list[Reading]:

@@ -31,14 +31,17 @@ def key(stage: str, chain: str) -> str:
 def carry(ledger: Ledger, gone: Totals, staying: Iterable[tuple[str, str]], seen: Mapping[tuple[str, str], int]) -> Ledger:
     """The ledger after an apply.
 
-    gone: what the old bundle counted in counters that the new one lacks. staying: (stage, name) of all counters of the new bundle.
+    gone: what the old bundle counted in counters that the new one lacks, `seen` among them where the whole stage goes. staying: (stage, name) of all counters of the new bundle.
     seen: (stage, chain) → packets seen by now, for the stages of the new bundle.
     """
     kept: Ledger = {}
     here = set(staying)
     for stage, chain in {*seen, *((stage, name.rpartition(".")[0]) for stage, name in gone), *(_place(text) for text in ledger)}:
-        if (stage, chain) not in seen and stage not in KEEPS_SLOTS:
-            continue  # such a stage begins anew when it comes back
+        if (stage, chain) not in seen and stage not in KEEPS_SLOTS:  # nft's counters go: all of theirs is added when the stage comes back
+            away = {name: total for (at, name), total in gone.items() if at == stage and name.rpartition(".")[0] == chain}
+            if away := {**ledger.get(key(stage, chain), Entry(0, {})).counters, **away}:
+                kept[key(stage, chain)] = Entry(0, away)
+            continue
         before = ledger.get(key(stage, chain), Entry(0, {}))
         now = seen.get((stage, chain), before.seen)
         counters = dict(before.counters) if now >= before.seen else {}

@@ -47,9 +47,15 @@ def test_a_stage_that_began_anew_voids_its_entry() -> None:
     assert carry(ledger, {}, {("conntrack", "wan.in.est")}, {NFT: 3}) == {}
 
 
-def test_a_stage_that_is_gone_is_forgotten_by_nft_and_kept_by_slots() -> None:
-    gone = {("conntrack", "wan.in.est"): (5, 0), ("xdp", "wan.in.web"): (2, 0)}
-    assert carry({}, gone, set(), {}) == {"xdp wan.in": Entry(0, {"wan.in.web": (2, 0)})}
+def test_what_a_stage_counted_is_added_when_it_comes_back() -> None:
+    gone = {("conntrack", "wan.in.est"): (5, 0), ("conntrack", "wan.in.seen"): (5, 0), ("xdp", "wan.in.web"): (2, 0)}
+    away = carry({}, gone, set(), {})
+    assert away == {"xdp wan.in": Entry(0, {"wan.in.web": (2, 0)}), "conntrack wan.in": Entry(0, {"wan.in.est": (5, 0), "wan.in.seen": (5, 0)})}
+    still = carry(away, {}, set(), {})
+    assert still == away
+    back = carry(still, {}, {("conntrack", "wan.in.est"), ("conntrack", "wan.in.seen")}, {NFT: 0})
+    whole = counters.with_retired(stage("conntrack", 3, est=3), back)
+    assert {r.counter.name: r.packets for r in whole} == {"wan.in.seen": 8, "wan.in.est": 8} and gaps(whole) == [0]
 
 
 def test_an_expectation_never_reads_what_is_retired() -> None:
