@@ -19,7 +19,7 @@ from compiler.classify import buckets, groups, sweep
 from compiler.classify.buckets import Side
 from compiler.classify.groups import Group, Packed
 from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, Tree, table_name
-from compiler.classify.sweep import I64, Partition
+from compiler.classify.sweep import I64, Classes, Partition
 from compiler.classify.terms import Term
 from compiler.ir import Field
 from compiler.tables import address_ranges, address_trie
@@ -82,8 +82,7 @@ def _with_rows(sides: Sequence[Side], services: Sequence[Group], record: I64, ar
     asked = [(name, side) for name, side in zip(_ADDRESSES, sides, strict=True) if side.atoms]
     for name, side in asked:
         classes = sweep.classes(side.partition, np.ones(side.atoms, bool))
-        if classes.count > _MAX_CLASSES:
-            raise TooLarge(f"{classes.count} classes of {name}; {_MAX_CLASSES} are possible")
+        _check_classes(name, classes)
         fields.append(groups.of_field(name, side.wishes, classes))
         arena.add(f"{name}.classes", np.append(classes.of_interval, 0).astype("<u2"))
     short = _intervals([(name, side.partition) for name, side in asked], arena)
@@ -103,6 +102,7 @@ def _with_buckets(sides: Sequence[Side], filed: I64, service: Group, record: I64
         wanted = np.zeros(side.atoms, bool)
         wanted[side.wishes[broad & (side.wishes >= 0)]] = True
         classes = sweep.classes(side.partition, wanted)
+        _check_classes(name, classes)
         if wanted.any():
             fields.append(groups.of_field(name, side.wishes[broad], classes))
         most.append(_listed(int(lists.count.max(initial=0))))
@@ -124,6 +124,12 @@ def tree(group: Group) -> Tree:
     return group.name if group.left is None or group.right is None else (tree(group.left), tree(group.right))
 
 
+def _check_classes(name: Field, classes: Classes) -> None:
+    """Classes have 16 bits in every table: one too many would be taken for class 0."""
+    if classes.count > _MAX_CLASSES:
+        raise TooLarge(f"{classes.count} classes of {name}; {_MAX_CLASSES} are possible")
+
+
 def _trailing_zeros() -> npt.NDArray[np.uint8]:
     found = np.zeros(64, np.uint8)
     for bit in range(64):
@@ -138,6 +144,7 @@ def _services(terms: Sequence[Term], arena: _Arena) -> list[Group]:
         atoms, wishes = groups.numbered(term.box.fields.get(name) for term in terms)
         partition = sweep.numbers(atoms, ir.FIELD_BITS[name])
         classes = sweep.classes(partition, np.ones(len(atoms), bool))
+        _check_classes(name, classes)
         starts = partition.keys[0].view(">u4").ravel().astype(np.int64)
         arena.add(name, np.repeat(classes.of_interval, np.diff(np.append(starts, 1 << ir.FIELD_BITS[name]))).astype("<u2"))
         found.append(groups.of_field(name, wishes, classes))

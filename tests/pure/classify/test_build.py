@@ -1,0 +1,221 @@
+"""Tables as a whole: a plain reader of the arena finds what the interpreter finds, on packets at the rules' boundaries."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from compiler import ir
+from compiler.classify import buckets, groups, sweep, tables, terms
+from compiler.interp import Interpreter
+from compiler.packet import parse
+from compiler.ranges import normalize
+from tests.differential import packets, policies
+from tests.pure.classify.reader import NONE, Reader
+from tests.pure.classify.rulesets import headers, random_rules
+
+F = ir.Field
+
+
+def reader_of(rules: list[ir.Rule], sets: tuple[ir.Set, ...] = ()) -> Reader:
+    known = {item.name: item for item in sets}
+    found = [term for number, rule in enumerate(rules) for term in terms.of_rule(number, rule, known)]
+    return Reader(tables.build(found, {number: number << 1 | (rule.verdict == "pass") for number, rule in enumerate(rules)}))
+
+
+def differences(seed: int, count: int = 150) -> list[str]:
+    """A random policy of the differential run, without what is never looked up: reader against interpreter."""
+    rng = random.Random(seed)
+    program = policies.random_program(rng, tail=False)
+    known = {item.name: item for item in program.sets}
+    rules = [ir.Rule(rule.name, rule.verdict, rule.when) for rule in program.chains[0].rules if _looked_up(rule, known)]
+    chain = ir.Chain("wan.in", "wan", "in", None, tuple(rules), "drop")
+    program = ir.Program(nics=program.nics, sets=program.sets, chains=(chain,))
+    reader, interpreter = reader_of(rules, program.sets), Interpreter(program)
+    found = []
+    for frame in packets.boundary_packets(program, rng, count) if rules else []:
+        packet = parse(frame)
+        if not packet.control:
+            record = reader.find(packet.fields, packet.kinds)
+            got = "wan.in.default" if record == NONE else f"wan.in.{rules[record >> 1].name}"
+            judged = interpreter.judge(frame, "wan", "in", 1)
+            if got != judged.rule or (record != NONE and (record & 1 == 1) != (judged.verdict == "pass")):
+                found.append(f"seed {seed}: {judged.verdict} by {judged.rule}, tables {got}: {frame.hex()}")
+    return found
+
+
+def _looked_up(rule: ir.Rule, known: dict[str, ir.Set]) -> bool:
+    try:
+        terms.of_rule(0, ir.Rule(rule.name, rule.verdict, rule.when), known)
+    except terms.Inexpressible:
+        return False
+    return True
+
+
+def wrong(seed: int, count: int, **how: float) -> list[str]:
+    """Many rules, judged by a walk over them."""
+    rng = random.Random(seed)
+    rules = random_rules(rng, count, **how)
+    reader = reader_of(rules)
+    found, hits = [], 0
+    for fields, kinds in headers(rng, rules, 300):
+        record = reader.find(fields, kinds)
+        right = next((n << 1 | (r.verdict == "pass") for n, r in enumerate(rules) if _meets(r.when, fields, kinds)), NONE)
+        hits += right != NONE
+        if record != right:
+            found.append(f"{fields} {sorted(kinds)}: rule {right >> 1}, tables {record >> 1}")
+    assert 60 < hits < 295, f"{hits} hits: too few hits or misses to prove anything"
+    return found
+
+
+def _meets(expr: ir.Expr, fields: dict[F, int], kinds: frozenset[str]) -> bool:
+    assert isinstance(expr, ir.And)
+    for item in expr.items:
+        if isinstance(item, ir.Is) and item.kind not in kinds:
+            return False
+        if isinstance(item, ir.Within) and not any(low <= fields.get(item.field, -1) <= high for low, high in item.ranges):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("first", range(0, 120, 20))
+def test_random_policies_are_found_as_the_interpreter_judges(first: int) -> None:
+    assert not [text for seed in range(first, first + 20) for text in differences(seed)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_rules_with_narrow_addresses_are_filed_and_found(seed: int) -> None:
+    rules = random_rules(random.Random(seed), 700, broad=0.2)
+    assert max(reader_of(rules).shape.buckets) > 0
+    assert not wrong(seed, 700, broad=0.2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_rules_without_narrow_addresses_have_rows_with_aggregates(seed: int) -> None:
+    reader = reader_of(random_rules(random.Random(seed), 900, broad=1.0))
+    assert (reader.shape.aggregates, reader.shape.buckets) == (1, (0, 0))
+    assert not wrong(seed, 900, broad=1.0)
+
+
+def test_nothing_at_all_is_found_in_empty_tables() -> None:
+    assert reader_of([]).find({F.SRC: 0, F.DPORT: 53}, frozenset({"ip6", "udp"})) == NONE
+
+
+def _random_port_sets(count: int, values: int) -> list[ir.Rule]:
+    rng = random.Random(0)
+    chosen = [normalize((value, value) for value in range(values) if rng.random() < 0.5) for _ in range(count)]
+    return [ir.Rule(f"r{n}", "drop", ir.Within(F.DPORT, ranges)) for n, ranges in enumerate(chosen)]
+
+
+def test_a_port_for_each_class_is_refused_not_wrapped() -> None:
+    """65,536 ports in as many different combinations of sets: the class of one would have been written as 0."""
+    with pytest.raises(tables.TooLarge, match=r"^6553\d classes of dport; 65535 are possible$"):
+        reader_of(_random_port_sets(40, 1 << 16))
+
+
+def test_an_address_class_too_many_beside_lists_is_refused_not_wrapped() -> None:
+    rng = random.Random(0)
+    base = ir.V4_BASE + (10 << 24)
+    sets = [normalize((base + 2 * at, base + 2 * at) for at in range(70_000) if rng.random() < 0.5) for _ in range(24)]
+    broad = [ir.Rule(f"b{n}", "drop", ir.Within(F.SRC, ranges)) for n, ranges in enumerate(sets)]
+    narrow = [ir.Rule(f"n{n}", "pass", ir.Within(F.DST, ((base + n, base + n),))) for n in range(tables.MIN_FILED)]
+    with pytest.raises(tables.TooLarge, match=r"\d+ classes of src; 65535 are possible"):
+        reader_of([*broad, *narrow])
+
+
+# Mutants: each is a mistake that a table can have; the checks above notice it.
+
+
+def _caught() -> bool:
+    for attempt in (lambda: wrong(0, 700, broad=0.2), lambda: wrong(0, 900, broad=1.0), *(lambda seed=seed: differences(seed) for seed in range(40))):
+        try:
+            if attempt():
+                return True
+        except (AssertionError, IndexError):
+            return True
+    return False
+
+
+def test_without_a_mutant_nothing_is_caught() -> None:
+    assert not _caught()
+
+
+def _sweep_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sweep._signatures
+    monkeypatch.setattr(sweep, "_signatures", lambda count, first, last, row: real(count, first, (last - 1).clip(first), row))
+
+
+def _lost_atom(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = groups.bits_of
+    monkeypatch.setattr(groups, "bits_of", lambda words: tuple(part[:-1] for part in real(words)))
+
+
+def _lists_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = buckets.fill
+    monkeypatch.setattr(buckets, "fill", lambda own, other, filed, records, wishes: real(own, other, filed, records[::-1].copy(), wishes))
+
+
+def _list_one_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = buckets.fill
+
+    def short(*arguments: object) -> buckets.Buckets:
+        made = real(*arguments)  # type: ignore[arg-type]
+        return buckets.Buckets(made.entries, made.start, (made.count - 1).clip(0))
+
+    monkeypatch.setattr(buckets, "fill", short)
+
+
+def _wrong_combination(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = buckets.fill
+    monkeypatch.setattr(buckets, "fill", lambda own, other, filed, records, wishes: real(own, other, filed, records, wishes ^ 1))
+
+
+def _begins_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tables.address_ranges.build
+
+    def shifted(keys: object) -> object:
+        made = real(keys)  # type: ignore[arg-type]
+        begins = made.begins.copy()
+        begins[1:-1] = begins[:-2]
+        return tables.address_ranges.AddressRanges(begins, made.lower)
+
+    monkeypatch.setattr(tables.address_ranges, "build", shifted)
+
+
+def _an_aggregate_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tables._aggregated
+
+    def missing(bits: groups.Packed, aggregates: int) -> groups.Packed:
+        made = real(bits, aggregates)
+        made[:, :1] &= ~(made[:, :1] & -made[:, :1])
+        return made
+
+    monkeypatch.setattr(tables, "_aggregated", missing)
+
+
+def _class_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tables.address_trie.build
+    monkeypatch.setattr(tables.address_trie, "build", lambda keys, classes: real(keys, (classes + 1) % len(classes)))
+
+
+def _absent_counts_as_present(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = terms._leaf
+    monkeypatch.setattr(terms, "_leaf", lambda field, wanted, want: real(field, wanted, want) if want else [terms.Box({})])
+
+
+def _of_two_families_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tables.sweep.addresses
+    monkeypatch.setattr(tables.sweep, "addresses", lambda atoms: real([tuple(r for r in a if r[0] >= ir.V4_BASE) for a in atoms]))
+
+
+MUTANTS = (
+    _sweep_off_by_one, _lost_atom, _lists_backwards, _list_one_short, _wrong_combination, _begins_shifted, _an_aggregate_missing,
+    _class_of_the_next, _absent_counts_as_present, _of_two_families_one,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_mutant_of_the_tables_is_caught(mutant: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)  # type: ignore[operator]
+    assert _caught()
