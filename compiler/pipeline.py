@@ -66,7 +66,7 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
         nft=filtered.nft,
         trees=shaped.trees,
         settings=ethtool.lower(placed),
-        placements=placed.reasons,
+        placements=(*placed.reasons, *made.reasons),
         expects=tuple(map(_expect, optimised.expects)),
         sets=tuple({item.map: item for item in (*made.sets, *shaped.sets)}.values()),
         static=tuple(_static(item) for item in program.sets if item.size is None),

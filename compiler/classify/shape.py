@@ -7,6 +7,12 @@ from dataclasses import dataclass
 KINDS = "kinds"
 SERVICE = "service"  # in trees beside buckets: the class of all fields but the addresses
 NOTHING = 0xFFFFFFFF  # in a table of first terms: no rule matches
+
+
+class TooLarge(Exception):
+    """The rules do not fit into tables; the text says what does not."""
+
+
 Tree = str | tuple["Tree", "Tree"]
 
 

@@ -18,7 +18,7 @@ from compiler import ir
 from compiler.classify import buckets, groups, sweep
 from compiler.classify.buckets import Side
 from compiler.classify.groups import Group, Packed
-from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, Tree, table_name
+from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, TooLarge, Tree, table_name
 from compiler.classify.sweep import I64, Classes, Partition
 from compiler.classify.terms import Term
 from compiler.ir import Field
@@ -35,10 +35,6 @@ _UNAGGREGATED = 8  # words of a row: so few are looked at one by one
 _SHORT = 1 << 15
 _ADDRESSES = (Field.SRC, Field.DST)
 _MULTIPLIER = 0x03F79D71B4CB0A89  # a de Bruijn sequence: its product with a single bit has that bit's number on top
-
-
-class TooLarge(Exception):
-    """The rules do not fit into tables; the text says what does not."""
 
 
 @dataclass(slots=True)

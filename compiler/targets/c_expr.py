@@ -12,9 +12,10 @@ from compiler.targets.c_program import CProgram, symbol
 
 NEVER = "0"
 ALWAYS = "1"
-_ADDRESSES = {ir.Field.SRC: "src", ir.Field.DST: "dst"}
+ADDRESSES = {ir.Field.SRC: "src", ir.Field.DST: "dst"}
 _MAX_RANGES = 8  # a longer list of ports is looked up
-_MAX_ADDRESS_RANGES = 4
+MAX_ADDRESS_RANGES = 4
+FIELDS = frozenset((*map(str, ir.Field), "kinds"))  # what tables call them
 _LOOKED_UP = (ir.Field.SPORT, ir.Field.DPORT)
 
 
@@ -88,8 +89,8 @@ def _negate(condition: str) -> str:
 
 
 def _literal(field: ir.Field, ranges: ir.Ranges, c: CProgram, wanted: bool) -> str:
-    if field in _ADDRESSES:
-        return _address(_ADDRESSES[field], ranges, c, wanted)
+    if field in ADDRESSES:
+        return _address(ADDRESSES[field], ranges, c, wanted)
     if field in _LOOKED_UP and len(ranges) > _MAX_RANGES:
         inside = c_sets.port_lookup(c, f"p->{symbol(field)}", ranges)
     else:
@@ -110,7 +111,7 @@ def _in_range(value: str, low: int, high: int, bits: int) -> str:
 
 
 def _address(name: str, ranges: ir.Ranges, c: CProgram, wanted: bool) -> str:
-    if len(ranges) > _MAX_ADDRESS_RANGES:
+    if len(ranges) > MAX_ADDRESS_RANGES:
         inside = c_sets.address_lookup(c, name, ranges)
         return _join("&&", [f"p->{name}.at.family", inside if wanted else _negate(inside)])
     v4, v6 = c_sets.by_family(ranges)
@@ -138,7 +139,7 @@ def _in_range6(name: str, low: int, high: int) -> str:
 
 
 def _dynamic(field: ir.Field, known: ir.Set, c: CProgram, wanted: bool) -> str:
-    name = _ADDRESSES[field]
+    name = ADDRESSES[field]
     map_, _ = c_sets.dynamic_set(c, known)
     inside = f"netc_live(MAP({map_}), &p->{name}.at, p->now, p->change)"
     return _join("&&", [f"p->{name}.at.family", inside if wanted else _negate(inside)])

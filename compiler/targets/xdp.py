@@ -8,10 +8,10 @@ marked for the next stage goes on without a mark and is judged there as pending 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler import bundle, ir, place
-from compiler.classify.shape import NOTHING
+from compiler.classify.shape import NOTHING, TooLarge
 from compiler.diagnostics import CompileError
 from compiler.targets import c_expr, c_sets, tcx, xdp_classifier, xdp_rules, xdp_steer, xdp_tables
 from compiler.targets.c_program import CProgram, counter
@@ -21,13 +21,14 @@ _RESERVED = ("seen", "default", "control", "handed-on", "unmarked", "elsewhere")
 
 @dataclass(frozen=True, slots=True)
 class XdpParts:
-    """What goes into the bundle; `sources`: C text by program name."""
+    """What goes into the bundle; `sources`: C text by program name; `reasons`: how each list is judged, and why so."""
 
     maps: tuple[bundle.Map, ...]
     programs: tuple[bundle.Code, ...]
     counters: tuple[bundle.Counter, ...]
     sets: tuple[bundle.DynamicSet, ...]
     sources: dict[str, str]
+    reasons: tuple[bundle.Placement, ...] = ()
 
 
 def lower(placed: place.Placed, classifier: str = "auto") -> XdpParts:
@@ -39,17 +40,19 @@ def lower(placed: place.Placed, classifier: str = "auto") -> XdpParts:
     steers = {item.nic: item for item in placed.program.steers}
     indices = {nic.nic.name: nic.index for nic in placed.nics}
     made: list[tuple[bundle.Code, CProgram]] = []
+    reasons: list[bundle.Placement] = []
     for nic in placed.nics:
         chain = early_chain(nic)
         if chain or xdp_steer.needed(nic):
             c = CProgram(f"{nic.nic.name}.xdp", nic.nic.name, "xdp", sets, nic.nic.span)
             # Not for generic XDP: skb_pp_cow_data loses skb->mac_len there, and tc would read every header 14 octets late. Without
             # the flag the kernel makes large frames linear instead.
-            code = c.finish(_Program(c, nic, chain, steers.get(nic.nic.name), indices, classifier).body(), frags=nic.nic.xdp == "native")
-            made.append((code, c))
+            program = _Program(c, nic, chain, steers.get(nic.nic.name), indices, classifier)
+            made.append((c.finish(program.body(), frags=nic.nic.xdp == "native"), c))
+            reasons += program.reasons
         if tcx.carries(nic) and not any(shape.direction == "in" for shape in nic.shapes):
             made.append(tcx.ingress(nic, sets))
-    return _parts(made, sets)
+    return replace(_parts(made, sets), reasons=tuple(reasons))
 
 
 def early_chain(nic: place.NicPlacement) -> place.ChainPlacement | None:
@@ -86,6 +89,7 @@ class _Program:
         classifier: str,
     ) -> None:
         self.c, self.nic, self.chain, self.steer, self.indices, self.classifier = c, nic, chain, steer, indices, classifier
+        self.reasons: list[bundle.Placement] = []
 
     def body(self) -> str:
         self._counters()
@@ -144,19 +148,32 @@ class _Program:
 
     def _rules(self, chain: ir.Chain, rules: tuple[ir.Rule, ...]) -> str:
         """The rules in order. Those in tables first, as one look-up; each of the others comes before what was found there if it stands before it."""
-        split = xdp_classifier.divide(rules, self.c.sets, self.classifier)
-        if not split.terms:
+        if not rules:
+            return ""
+        picked = self._pick(chain, rules)
+        if picked.tables is None:
             return "".join(self._rule(chain, item, c_expr.true_when(item.when, self.c)) for item in rules)
-        records = {n: self.c.index(f"{chain.name}.{rules[n].name}") << 1 | (rules[n].verdict == "pass") for n in split.in_tables}
-        tables = xdp_classifier.tables(split, records, self.c)
-        lines = [xdp_tables.lookup(self.c, tables)]
-        for item in split.straight:
+        self.c.definitions = xdp_tables.definitions(picked.tables.shape)
+        lines = [xdp_tables.lookup(self.c, picked.tables)]
+        for item in picked.straight:
             condition = c_expr.true_when(item.when, self.c)
             if condition != c_expr.NEVER:
                 before = f"found > {self.c.index(f'{chain.name}.{item.name}') << 1}u"
                 lines.append(self._rule(chain, item, f"{before} && {condition}"))
         lines.append(f"    if (found != {NOTHING}u) {{ p->judged = found >> 1; if (found & 1) goto passed; goto dropped; }}\n")
         return "".join(lines)
+
+    def _pick(self, chain: ir.Chain, rules: tuple[ir.Rule, ...]) -> xdp_classifier.Pick:
+        """A match in tables gives back the counter's index and, in the lowest bit, whether it passes."""
+        try:
+            picked = xdp_classifier.pick(
+                rules, self.c.sets, self.classifier, lambda n: self.c.index(f"{chain.name}.{rules[n].name}") << 1 | (rules[n].verdict == "pass")
+            )
+        except TooLarge as error:
+            help_ = "use sets: one rule for many addresses or ports"
+            raise CompileError([self.c.refusal("N901", f"{self.c.name}: {error}", help_, chain.span)]) from None
+        self.reasons.append(bundle.Placement(chain.name, "xdp", picked.reason, chain.span.file, chain.span.line))
+        return picked
 
     def _control(self, chain: ir.Chain) -> str:
         """Control packets: only rules that name their kind, over the whole chain; then they pass."""

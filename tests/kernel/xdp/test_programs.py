@@ -80,7 +80,7 @@ def test_equal_sets_share_one_map() -> None:
     ranges = tuple((small.address(f"10.0.{i}.0"), small.address(f"10.0.{i}.9")) for i in range(20))
     sets = (ir.Set("a", "address", ranges), ir.Set("b", "address", ranges))
     made = xdp.lower(rig.placed_of(small.program(
-        ir.Rule("a", "drop", ir.Member(F.SRC, "a")), ir.Rule("b", "drop", ir.Member(F.DST, "b")), sets=sets)))  # fmt: skip
+        ir.Rule("a", "drop", ir.Member(F.SRC, "a")), ir.Rule("b", "drop", ir.Member(F.DST, "b")), sets=sets)), "straight")  # fmt: skip
     assert [item.kind for item in made.maps].count("lpm_trie") == 1
 
 
