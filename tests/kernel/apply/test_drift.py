@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -139,22 +140,45 @@ PUT_RIGHT_BY_HAND = {  # netc overwrites nothing that it did not put there: what
 }
 
 
-@pytest.mark.parametrize("edit", EDITS)
-def test_a_change_by_hand_is_noticed_and_put_right(host: Host, edit: str) -> None:
-    act, backend, words = EDITS[edit]
+# What of these is told by steps of its own: one edit of each line can be on a host together, and each is still named.
+APART = (
+    [edit for edit, (_, backend, words) in EDITS.items() if backend == "tc" and "ifb" not in edit and edit not in PUT_RIGHT_BY_HAND],
+    ["the ifb's rate", "the ifb down", "the ifb deleted"], ["the XDP link unpinned", "the XDP link detached"], ["a map swapped", "the programs' clock set"],
+    ["the egress link unpinned"], ["the ingress link detached"], ["a sysctl"], ["an offload"], ["an nft rule"],
+)  # fmt: skip
+ROUNDS = [
+    *(tuple(filter(None, edits)) for edits in itertools.zip_longest(*APART)),
+    *((edit,) for edit in PUT_RIGHT_BY_HAND),
+]
+
+
+def test_every_edit_is_tried() -> None:
+    assert sorted(edit for edits in ROUNDS for edit in edits) == sorted(EDITS)
+
+
+@pytest.mark.parametrize("edits", ROUNDS, ids=lambda edits: ", ".join(edits))
+def test_a_change_by_hand_is_noticed_and_put_right(host: Host, edits: tuple[str, ...]) -> None:
     bundle = host.write(compiled())
     host.netc("apply", bundle)
-    assert host.json("verify")["ok"]
-    act(host)
+    for edit in edits:
+        EDITS[edit][0](host)
     broken = [found for found in host.json("verify", status=1)["findings"] if found["result"] == "broken"]
-    assert any(found["where"] == backend and words in f"{found['what']}: {found['detail']}" for found in broken), broken
-    if edit in PUT_RIGHT_BY_HAND:
-        told, mend = PUT_RIGHT_BY_HAND[edit]
-        assert told in host.netc("apply", bundle, status=1).stderr
-        mend(host)
+    for edit in edits:
+        _, backend, words = EDITS[edit]
+        assert any(found["where"] == backend and words in f"{found['what']}: {found['detail']}" for found in broken), (edit, broken)
+    for edit in edits:
+        if edit in PUT_RIGHT_BY_HAND:
+            told, mend = PUT_RIGHT_BY_HAND[edit]
+            assert told in host.netc("apply", bundle, status=1).stderr
+            mend(host)
     assert host.json("apply", bundle)["changed"]
     verified = host.json("verify")
     assert verified["ok"], verified
+
+
+def test_a_policy_that_nobody_touched_holds(host: Host) -> None:
+    host.netc("apply", host.write(compiled()))
+    assert host.json("verify")["ok"]
 
 
 def test_fixed_tables_cannot_be_written_by_hand(host: Host) -> None:
