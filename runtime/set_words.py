@@ -14,6 +14,7 @@ from compiler.tables.set_change import KEY
 
 MAX_FILE = 64 << 20  # bytes, as the compiler reads of a set file
 _SHOWN = 10  # wrong lines
+_SINGLE = "a dynamic set has single addresses as members: name them one by one, or put the prefix into a set of the policy"
 
 
 class MembersError(Exception):
@@ -22,10 +23,12 @@ class MembersError(Exception):
 
 def key(word: str) -> bytes:
     """The key of an address; /32 and /128 are addresses too. Raises ValueError."""
-    text, _, length = word.partition("/")
+    text, slash, length = word.partition("/")
+    if "-" in word:
+        raise ValueError(_SINGLE)
     address = members.packed(text)
-    if "-" in word or length not in ("", str(8 * len(address))):
-        raise ValueError("a dynamic set has single addresses as members: name them one by one, or put the prefix into a set of the policy")
+    if slash and length != str(8 * len(address)):
+        raise ValueError(_SINGLE)
     return KEY.pack(4 if len(address) == 4 else 6, address)
 
 

@@ -12,7 +12,6 @@ Every write is atomic (a new file, fsync, rename, fsync of the directory): a cra
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -150,6 +149,8 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
         if path.exists() and not path.is_file():  # a device or a pipe (-o /dev/null): renaming would put a file in its place
             path.write_bytes(data)
             return
+        import tempfile  # half as long to import as all the rest of `netc set`; a command that writes nothing does without
+
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 from types import TracebackType
 
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
-_NUMBER = _NUMBERS.get(platform.machine(), 280)
+_NUMBER = _NUMBERS.get(os.uname().machine, 280)
 _libc = ctypes.CDLL(None, use_errno=True)
 _RETRIES = 16  # EAGAIN: a signal was pending while the verifier ran (kernel/bpf/syscall.c, verifier.c)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 
-_NUMBER = {"x86_64": 324}.get(platform.machine(), 283)  # 283: the generic table (aarch64, riscv64)
+_NUMBER = {"x86_64": 324}.get(os.uname().machine, 283)  # 283: the generic table (aarch64, riscv64)
 _GLOBAL = 1  # MEMBARRIER_CMD_GLOBAL: synchronize_rcu(), kernel/sched/membarrier.c
 
 
