@@ -41,20 +41,16 @@ def test_what_is_sent_is_what_each_rule_counts(bench: Bench, policy: Path) -> No
     assert bench.counted() == again, "an apply keeps the counters"
 
 
-def test_the_same_again_changes_nothing_and_says_so(bench: Bench, policy: Path) -> None:
-    bench.netc("apply", policy)
-    before = bench.state()
-    again = bench.netc("apply", policy)
-    assert again.stdout.startswith(f"nothing to do: {policy.name}") and "installed and unchanged" in again.stdout
-    assert bench.json("plan", policy)["steps"] == []
-    assert bench.state() == before
-
-
-def test_removed_as_if_it_had_never_been(bench: Bench, policy: Path) -> None:
+def test_applied_again_it_changes_nothing_and_removed_it_is_as_if_it_had_never_been(bench: Bench, policy: Path) -> None:
     before = bench.state()
     assert before["pins"] == []
     bench.netc("apply", policy)
-    assert bench.state() != before
+    applied = bench.state()
+    assert applied != before
+    again = bench.netc("apply", policy)
+    assert again.stdout.startswith(f"nothing to do: {policy.name}") and "installed and unchanged" in again.stdout
+    assert bench.json("plan", policy)["steps"] == []
+    assert bench.state() == applied
     removed = bench.json("remove")
     assert removed["changed"] and removed["left"] == []
     assert bench.state() == before
