@@ -62,7 +62,7 @@ def make(path: Path, profile: Profile, sources: Sources, wanted: Wanted) -> Mate
     length = programs.frame_length(max(len(item.flow.frame) for flows in chosen.values() for item in flows))
     table = programs.Table(1 << (len(chosen) * wanted.flows - 1).bit_length(), length)
     around = [programs.around(table, code.nic, code.frags)]
-    around += [programs.pieces(code.nic, code.frags)] if wanted.pieces else []
+    around += [programs.pieces(code.nic, code.frags, made.sources[code.name])] if wanted.pieces else []
     around += [_by_hand(wanted.by_hand, code, chain)] if wanted.by_hand else []
     scenarios, checked_by = judging.finish(chosen, length)
     return Material(

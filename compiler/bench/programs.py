@@ -75,8 +75,11 @@ def around(table: Table, nic: str, frags: bool) -> Programs:
     return Programs(maps, codes)
 
 
-def pieces(nic: str, frags: bool) -> Programs:
-    """Nothing at all; the helper call for the frame's length, with it netc's parser, with both two counters: where a small policy's time goes."""
+def pieces(nic: str, frags: bool, source: str) -> Programs:
+    """Nothing at all; the helper call for the frame's length, with it netc's parser, with both two counters: where a small policy's time goes.
+
+    source: the policy's own program: the parser writes what that one reads.
+    """
     maps: dict[int, bundle.Map] = {}
     codes, counters = [], []
     parse = "    netc_parse(p, (void *)(long)ctx->data, (void *)(long)ctx->data_end, bytes, 0, 0);\n"
@@ -91,7 +94,7 @@ def pieces(nic: str, frags: bool) -> Programs:
             body += f"    COUNT(0, bytes);\n{parse}    p->judged = 1;\n    COUNT(p->judged & 1, p->bytes);\n"
         else:
             body += parse
-        code = c.finish(body + "    return XDP_PASS;\n", frags)
+        code = c.finish(body + "    return XDP_PASS;\n", frags, source.partition("\nint netc(")[2])
         codes.append(code)
         counters += c.counters
         maps.update({item.id: item for item in c.used_maps(code)})

@@ -22,7 +22,7 @@ from pathlib import Path
 from compiler import bundle, ir
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.source import NOWHERE, Span
-from compiler.targets import bcc
+from compiler.targets import bcc, c_fields
 
 MAX_INSTRUCTIONS = 30_000  # LLVM 14 wraps 16-bit jumps beyond 32,767 without a word
 MAX_MAPS = 64  # MAX_USED_MAPS, include/linux/bpf_verifier.h
@@ -57,7 +57,7 @@ def referred_maps(code: bytes) -> tuple[int, ...]:
 
 
 def read_part(name: str) -> str:
-    """The text of prelude.h, state.h, keyed.h or effects.h."""
+    """The text of prelude.h, parser.h, state.h, keyed.h or effects.h."""
     return (_HERE / name).read_text(encoding="ascii")
 
 
@@ -106,9 +106,12 @@ class CProgram:
     def refusal(self, code: str, message: str, help_: str, span: Span | None = None) -> Diagnostic:
         return Diagnostic(code, message, span or self.span, help_)
 
-    def finish(self, body: str, frags: bool = True) -> bundle.Code:
-        """Compile; frags: load as aware of multi-buffer frames. `self.source` is the whole text then. Raises CompileError N901 (too long), N902 (too many maps), N905 (bug)."""
-        self.source = self._head() + body + "}\n"
+    def finish(self, body: str, frags: bool = True, reads: str = "") -> bundle.Code:
+        """Compile; frags: load as aware of multi-buffer frames; reads: text whose fields are parsed beside the body's. `self.source` is the whole text then.
+
+        Raises CompileError N901 (too long), N902 (too many maps), N905 (bug).
+        """
+        self.source = self._head(body + reads) + body + "}\n"
         if len(body) > MAX_INSTRUCTIONS * _CHARACTERS:  # clang would take a minute to say the same
             raise CompileError([self._too_long(len(body) // _CHARACTERS)])
         try:
@@ -134,7 +137,7 @@ class CProgram:
         rings = {map_id(f"{item.name}.ring") for item in used if item.role == "set"} - set(code.maps)
         return [*used, *(self.maps[number] for number in sorted(rings))]
 
-    def _head(self) -> str:
+    def _head(self, readers: str) -> str:
         if len(self.counters) >= bundle.COUNTER_SLOTS:
             message = f"{self.name} has {len(self.counters)} counters, {bundle.COUNTER_SLOTS - 1} are possible"
             raise CompileError([self.refusal("N901", message, "use sets: one rule for many addresses or ports")])
@@ -152,8 +155,9 @@ class CProgram:
         lines += [f"#define HAVE_{symbol(field)} {1 << i}u" for i, field in enumerate(ir.Field)]
         lines.append("#define PACKET netc_packet(VALUE(SCRATCH))")
         lines.append("#define COUNT(index, bytes) netc_count(MAP(COUNTERS), VALUE(SLOTS), (index), 1, (bytes))")
-        files = ("prelude.h", "state.h", "keyed.h", *(("effects.h",) if self.hook == "xdp" else ()))
-        parts = ["\n".join(lines), *map(read_part, files), self.definitions]
+        rest = "\n".join(map(read_part, ("state.h", "keyed.h", *(("effects.h",) if self.hook == "xdp" else ()))))
+        lines += c_fields.definitions(readers, rest + self.definitions)
+        parts = ["\n".join(lines), read_part("prelude.h"), read_part("parser.h"), rest, self.definitions]
         return "\n".join(parts) + f"\nint netc({_CONTEXTS[self.hook]} *ctx)\n{{\n"
 
 

@@ -177,12 +177,12 @@ class _Program:
 
     def _control(self, chain: ir.Chain) -> str:
         """Control packets: only rules that name their kind, over the whole chain; then they pass."""
-        lines = ["    if (p->control) {\n"]
+        lines = ["    if (CONTROL(p)) {\n"]
         for item in chain.rules:
             if mask := c_expr.control_mask(item.when):
                 condition = c_expr.true_when(item.when, self.c)
                 if condition != c_expr.NEVER:
-                    lines.append(self._rule(chain, item, f"(p->control & ({mask})) && {condition}"))
+                    lines.append(self._rule(chain, item, f"(CONTROL(p) & ({mask})) && {condition}"))
         lines.append(f"    p->judged = {self._chain_counter('control', 'pass')}; goto passed;\n    }}\n")
         return "".join(lines)
 

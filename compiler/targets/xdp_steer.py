@@ -23,9 +23,9 @@ def steering(c: CProgram, steer: ir.Steer, nic: place.NicPlacement, indices: dic
     """C that ends in `return` for a steered packet and falls through for one that goes to the stack. After the filter's pass."""
     rules = [(placed, _add_counter(c, steer, placed.rule)) for placed in nic.steer]
     control = [(placed, index) for placed, index in rules if c_expr.control_mask(placed.rule.when)]
-    lines = ["    if (p->control) {\n"]
+    lines = ["    if (CONTROL(p)) {\n"]
     for placed, index in control:
-        condition = f"(p->control & ({c_expr.control_mask(placed.rule.when)})) && {c_expr.true_when(placed.rule.when, c)}"
+        condition = f"(CONTROL(p) & ({c_expr.control_mask(placed.rule.when)})) && {c_expr.true_when(placed.rule.when, c)}"
         lines.append(_rule(c, placed, index, condition, nic, indices))
     lines.append("    } else {\n")
     for placed, index in rules:

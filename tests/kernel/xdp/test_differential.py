@@ -54,10 +54,10 @@ def _not_forgets_presence(expr: ir.Expr, c: c_program.CProgram, wanted: bool) ->
 
 _REAL = c_expr._lower
 _MUTANTS = {  # file of C, the text as it is, as it must not be; the first seed that tells them apart (others follow)
-    "a tag too many": ("prelude.h", "if (tags == 2 ||", "if (tags == 3 ||", 1001),
-    "a later fragment's ports": ("prelude.h", "    if (fragment & 0x1fff)\n        return;\n", "", 1002),
-    "the eighth extension header": ("prelude.h", "if (i == 8 ||", "if (i == 7 ||", 1000),
-    "control traffic is judged": ("prelude.h", "p->control = p->kinds &", "p->control = 0 &", 1000),
+    "a tag too many": ("parser.h", "if (tags == 2 ||", "if (tags == 3 ||", 1001),
+    "a later fragment's ports": ("parser.h", "if (UNLIKELY(fragment & NET16(0x1fff)))", "if (0)", 1002),
+    "the eighth extension header": ("parser.h", "if (i == 8 ||", "if (i == 7 ||", 1000),
+    "control traffic is judged": ("prelude.h", "#define CONTROL(p) ((p)->kinds &", "#define CONTROL(p) (0 &", 1000),
     "a burst of one more": ("state.h", "if (base - now > depth)", "if (base - now > depth + 1000000000000ULL)", 1000),
     "an expiry that still lives": ("keyed.h", "return at <= idle_at &&", "return at < idle_at &&", 1026),
     "a hand that looks at three": ("keyed.h", "i < 4", "i < 3", 1005),
