@@ -12,9 +12,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from compiler.classify.sweep import I64, U64, Classes, spread
+from compiler.classify.sweep import I64, Classes, spread
 
 MAX_PRODUCT = 1 << 16  # entries of a cross-product table
+_SLICE = 1 << 22  # bytes of pairs at a time: a cache's worth
 MAX_JOINED = 4096  # classes: their rows should stay in a cache
 Packed = npt.NDArray[np.uint64]
 Wish = TypeVar("Wish", bound=Hashable)
@@ -94,9 +95,8 @@ def _joined(a: Group, b: Group) -> Group:
     width = 64 * b.members.shape[1]
     pairs, combination = np.unique(a.combination * width + b.combination, return_inverse=True)
     left, right = np.divmod(pairs, width)
-    both = (_columns(a.members, left)[:, None, :] & _columns(b.members, right)[None, :, :]).reshape(a.size * b.size, -1)
-    first, inverse = distinct(both)
-    return Group(f"{a.name}+{b.name}", combination, both[first], a, b, inverse.reshape(a.size, b.size))
+    members, kind = distinct_pairs(_columns(a.members, left), _columns(b.members, right))
+    return Group(f"{a.name}+{b.name}", combination, members, a, b, kind.reshape(a.size, b.size))
 
 
 def _columns(words: Packed, wanted: I64) -> Packed:
@@ -113,14 +113,26 @@ def part_of(group: Group, terms: npt.NDArray[np.bool_], name: str) -> Group:
     return Group(name, group.combination[terms], group.members)
 
 
-def distinct(rows: Packed) -> tuple[I64, I64]:
-    """The place of one row of each kind, and the kind of every row. By 64-bit sums, whose kinds are then compared whole."""
-    odd = np.random.default_rng(0).integers(0, 1 << 63, rows.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    sums: U64 = ((rows ^ (rows >> np.uint64(29))) * odd).sum(axis=1, dtype=np.uint64)
-    _, first, inverse = np.unique(sums, return_index=True, return_inverse=True)
-    if (rows[first][inverse] != rows).any():
-        raise AssertionError("two rows have one sum")
-    return first, inverse
+def distinct_pairs(ours: Packed, theirs: Packed) -> tuple[Packed, I64]:
+    """Every one of our rows and-ed with every one of theirs: one row of each kind, and the kind of every pair. By 64-bit sums, whose kinds are then
+    compared whole. A slice at a time: a million pairs of 2 KiB each would take gigabytes."""
+    odd = np.random.default_rng(0).integers(0, 1 << 63, ours.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    step = max(1, _SLICE // max(1, theirs.nbytes))
+    starts = range(0, len(ours), step)
+
+    def both(start: int) -> Packed:
+        return (ours[start : start + step, None, :] & theirs[None, :, :]).reshape(-1, ours.shape[1])
+
+    sums = np.concatenate([((part ^ (part >> np.uint64(29))) * odd).sum(axis=1, dtype=np.uint64) for part in map(both, starts)])
+    _, first, kind = np.unique(sums, return_index=True, return_inverse=True)
+    left, right = np.divmod(first, len(theirs))
+    found = ours[left] & theirs[right]
+    for start in starts:
+        part = both(start)
+        at = start * len(theirs)
+        if (found[kind[at : at + len(part)]] != part).any():
+            raise AssertionError("two rows have one sum")
+    return found, kind
 
 
 def numbered(wanted: Iterable[Wish | None]) -> tuple[list[Wish], I64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -83,13 +84,34 @@ def test_joining_stops_at_the_limits() -> None:
         assert sorted("".join(group.name.replace("+", "") for group in left)) == list("abcde")
 
 
-def test_equal_rows_are_one_kind_and_others_are_not() -> None:
+@pytest.mark.parametrize("room", [1, 300, 1 << 22])
+def test_equal_pairs_are_one_kind_and_others_are_not(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "_SLICE", room)
     rng = np.random.default_rng(2)
-    base = rng.integers(0, 1 << 63, (40, 5), dtype=np.uint64)
-    base[:20] &= np.uint64(1 << 62)  # differ in single high bits, or not at all
-    rows = base[rng.integers(0, 40, 600)]
-    first, kind = groups.distinct(rows)
-    assert (rows[first][kind] == rows).all() and len(first) == len({row.tobytes() for row in rows})
+    ours, theirs = (rng.integers(0, 1 << 63, (size, 5), dtype=np.uint64) for size in (37, 23))
+    ours[:20] &= np.uint64(1 << 62)  # pairs that differ in single high bits, or not at all
+    theirs[::3] |= np.uint64(1 << 62)
+    found, kind = groups.distinct_pairs(ours, theirs)
+    both = (ours[:, None] & theirs[None]).reshape(-1, 5)
+    assert (found[kind] == both).all() and len(found) == len({row.tobytes() for row in both}) == len({row.tobytes() for row in found})
+
+
+def test_a_large_table_is_joined_in_a_small_part_of_its_memory() -> None:
+    """A thousand source ports by a thousand destination ports of 16,000 rules: all pairs at once would be 2 GiB."""
+    rng = random.Random(8)
+    sport, dport = ([rng.randrange(1000) for _ in range(16_000)] for _ in range(2))
+    partition = sweep.numbers([((port, port),) for port in range(1000)], 16)
+    classes = sweep.classes(partition, np.ones(1000, bool))
+    fields = [groups.of_field(name, np.array(wishes, np.int64), classes) for name, wishes in (("s", sport), ("d", dport))]
+    tracemalloc.start()
+    (joined,) = groups.join(fields, 65_535, 1 << 20)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert joined.size > 10_000 and most < 200 << 20
+    for term in rng.sample(range(16_000), 200):
+        at = {name: int(classes.of_interval[wishes[term]]) for name, wishes in (("s", sport), ("d", dport))}
+        row = joined.members[class_of(joined, at)]
+        assert int(row[joined.combination[term] >> 6]) >> (int(joined.combination[term]) & 63) & 1
 
 
 def test_every_bit_is_found_where_it_was_set() -> None:
