@@ -19,14 +19,13 @@ Tree = str | tuple["Tree", "Tree"]
 @dataclass(frozen=True, slots=True)
 class Shape:
     """All that the program's text depends on. trees: of each group, the fields in it; words: of a row, at most; names: of the root's words;
-    short: entries of tries have 16 bits, not 32; arena: bytes, a power of two. buckets: for sources and destinations the most entries of a list
-    (0: none), with them leaves are intervals and `service` is the tree of all fields but the addresses."""
+    arena: bytes, a power of two. buckets: for sources and destinations the most entries of a list (0: none); with them `service` is the tree of all
+    fields but the addresses."""
 
     trees: tuple[Tree, ...]
     words: int
     aggregates: int
     names: tuple[str, ...]
-    short: bool
     arena: int
     buckets: tuple[int, int] = (0, 0)
     service: Tree = KINDS

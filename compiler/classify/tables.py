@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import fields as fields_of
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, TooL
 from compiler.classify.sweep import I64, Classes, Partition
 from compiler.classify.terms import Term
 from compiler.ir import Field
-from compiler.tables import address_ranges, address_trie
+from compiler.tables import address_ranges
 
 MIN_ARENA = 1 << 16
 MAX_ARENA = 1 << 28
@@ -32,7 +33,6 @@ _MAX_GROUPS = 8  # `row` in prelude.h
 _MAX_SERVICES = _MAX_CLASSES = (1 << 16) - 1
 _MAX_SERVICE_TABLE = 1 << 20
 _UNAGGREGATED = 8  # words of a row: so few are looked at one by one
-_SHORT = 1 << 15
 _ADDRESSES = (Field.SRC, Field.DST)
 _MULTIPLIER = 0x03F79D71B4CB0A89  # a de Bruijn sequence: its product with a single bit has that bit's number on top
 
@@ -81,9 +81,9 @@ def _with_rows(sides: Sequence[Side], services: Sequence[Group], record: I64, ar
         _check_classes(name, classes)
         fields.append(groups.of_field(name, side.wishes, classes))
         arena.add(f"{name}.classes", np.append(classes.of_interval, 0).astype("<u2"))
-    short = _intervals([(name, side.partition) for name, side in asked], arena)
+    _intervals([(name, side.partition) for name, side in asked], arena)
     found, words, aggregates = _rows(fields, record, arena)
-    return arena.finish(trees=found, words=words, aggregates=aggregates, short=short)
+    return arena.finish(trees=found, words=words, aggregates=aggregates)
 
 
 def _with_buckets(sides: Sequence[Side], filed: I64, service: Group, record: I64, arena: _Arena) -> Tables:
@@ -105,10 +105,10 @@ def _with_buckets(sides: Sequence[Side], filed: I64, service: Group, record: I64
         arena.add(f"{name}.entries", lists.entries)
         packed = lists.start | lists.count << 32 | classes.of_interval << 48
         arena.add(f"{name}.lists", np.append(packed, 0).astype("<u8"))  # the last: of a packet without an address
-    short = _intervals([(name, side.partition) for name, side in zip(_ADDRESSES, sides, strict=True)], arena)
+    _intervals([(name, side.partition) for name, side in zip(_ADDRESSES, sides, strict=True)], arena)
     found, words, aggregates = _rows(fields, record[broad], arena)
     tree_ = tree(service)
-    return arena.finish(trees=found, words=words, aggregates=aggregates, short=short, buckets=(most[0], most[1]), service=tree_)
+    return arena.finish(trees=found, words=words, aggregates=aggregates, buckets=(most[0], most[1]), service=tree_)
 
 
 def _listed(most: int) -> int:
@@ -158,29 +158,16 @@ def _side(terms: Sequence[Term], name: Field) -> Side:
     return Side(sweep.addresses(atoms), wishes)
 
 
-def _intervals(fields: Sequence[tuple[Field, Partition]], arena: _Arena) -> bool:
-    """What finds an address's interval. IPv6: roots of tries one after the other, then the chunks of all; whether their entries have 16 bits."""
-    tries = []
+def _intervals(fields: Sequence[tuple[Field, Partition]], arena: _Arena) -> None:
+    """What finds an address's interval."""
     for name, partition in fields:
         v6, v4 = partition.keys
-        found = address_ranges.build(v4)
-        arena.add(f"{name}.begins", found.begins)
-        arena.add(f"{name}.lower", found.lower)
-        arena.root[f"{name}.v4"] = len(v6) - 1
+        arena.root[f"{name}.v4"] = len(v6)  # the number of the first IPv4 interval
         arena.root[f"{name}.absent"] = partition.intervals
-        tries.append((name, address_trie.build(v6, np.arange(len(v6)))))
-    largest = max((len(partition.keys[0]) for _, partition in fields), default=0)
-    short = max(largest, sum(len(trie.chunks) >> 8 for _, trie in tries)) < _SHORT
-    leaf, kind = (_SHORT, "<u2") if short else (1 << 31, "<u4")
-    base, chunks = 0, []
-    for name, trie in tries:
-        root, below = (np.where(part < 0, leaf - 1 - part, part + base).astype(kind) for part in (trie.root, trie.chunks))
-        arena.add(f"{name}.v6", root)
-        chunks.append(below)
-        base += len(below) >> 8
-    if tries:
-        arena.add("chunks", np.concatenate(chunks))
-    return short
+        for family, found in ((4, address_ranges.build4(v4)), (6, address_ranges.build6(v6))):
+            for part in fields_of(found):
+                if len(table := getattr(found, part.name)):
+                    arena.add(f"{name}.{part.name}{family}", table)
 
 
 def _products(group: Group, arena: _Arena) -> None:

@@ -1,4 +1,4 @@
-/* Look-ups in the arena of compiler.classify.tables. After prelude.h; the text in front defines ARENA_SIZE and SHORT_ENTRIES.
+/* Look-ups in the arena of compiler.classify.tables. After prelude.h; the text in front defines ARENA_SIZE and SPLIT_BITS.
  *
  * Offsets are bytes and come from the root; the mask is for the verifier alone, since every offset that the compiler writes lies inside.
  */
@@ -6,14 +6,6 @@
 #define AT16(at) (*(u16 *)(arena + ((at) & (ARENA_SIZE - 2))))
 #define AT32(at) (*(u32 *)(arena + ((at) & (ARENA_SIZE - 4))))
 #define AT64(at) (*(u64 *)(arena + ((at) & (ARENA_SIZE - 8))))
-#if SHORT_ENTRIES
-#define ENTRY(base, number) AT16((base) + (number) * 2)
-#define LEAF 0x8000u
-#else
-#define ENTRY(base, number) AT32((base) + (number) * 4)
-#define LEAF 0x80000000u
-#endif
-
 /* The interval of an IPv4 address, counted from 1: a search without branches among those that begin with its upper 16 bits. */
 INLINE u32 netc_interval4(u8 *arena, u32 begins, u32 lower, u32 address)
 {
@@ -32,22 +24,35 @@ INLINE u32 netc_interval4(u8 *arena, u32 begins, u32 lower, u32 address)
     return from;
 }
 
-/* The interval of an IPv6 address, counted from 0: 16 bits, then a byte a step. */
-INLINE u32 netc_interval6(u8 *arena, u32 root, u32 chunks, u64 high, u64 low)
+/* a < b without a branch: the borrow of a - b. */
+INLINE u32 netc_less(u64 a, u64 b)
 {
-    u32 entry = ENTRY(root, (u32)(high >> 48)), i;
+    return ((~a & b) | (~(a ^ b) & (a - b))) >> 63;
+}
 
-    high <<= 16;
+/* The interval of an IPv6 address, counted from 1. lows: 0 where no interval begins within a /64. */
+INLINE u32 netc_interval6(u8 *arena, u32 begins, u32 splits, u32 tables, u32 highs, u32 lows, u64 high, u64 low)
+{
+    u32 upper = high >> 48, at = begins + upper * 4, split = AT32(splits + upper * 4), from, left, i;
+
+    if (split)
+        at = tables + (split - 1 + (u32)(high >> (48 - SPLIT_BITS) & ((1 << SPLIT_BITS) - 1))) * 4;
+    from = AT32(at);
+    left = AT32(at + 4) - from;
 #pragma clang loop unroll(disable)
-    for (i = 2; i < 16; i++) {
-        if (entry & LEAF)
+    for (i = 0; i < 24; i++) {
+        u32 half = left >> 1, over;
+        u64 key;
+        if (!left)
             break;
-        if (i == 8)
-            high = low;
-        entry = ENTRY(chunks, entry << 8 | (u32)(high >> 56));
-        high <<= 8;
+        key = AT64(highs + (from + half) * 8);
+        over = 1 - netc_less(high, key);
+        if (lows)                                   /* known when compiled */
+            over &= 1 - ((1 - netc_less(key, high)) & netc_less(low, AT64(lows + (from + half) * 8)));
+        from += (half + 1) & -over;
+        left = half - (over & ~left & 1);
     }
-    return entry & (LEAF - 1);
+    return from;
 }
 
 /* The number of the lowest bit; `bits` is not zero. */

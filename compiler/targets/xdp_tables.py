@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, Tree, table_name
 from compiler.ir import Field
+from compiler.tables.address_ranges import SPLIT_BITS
 from compiler.targets.c_program import CProgram, read_part, symbol
 
 
 def definitions(shape: Shape) -> str:
     """What stands before the program's function."""
-    return f"#define ARENA_SIZE {shape.arena}u\n#define SHORT_ENTRIES {int(shape.short)}\n" + read_part("tables.h")
+    return f"#define ARENA_SIZE {shape.arena}u\n#define SPLIT_BITS {SPLIT_BITS}\n" + read_part("tables.h")
 
 
 def lookup(c: CProgram, tables: Tables) -> str:
@@ -46,6 +47,9 @@ def _buckets(shape: Shape) -> str:
 
 
 def _root(shape: Shape, name: str) -> str:
+    """0 for a table that is not there, because it would be empty."""
+    if name not in shape.names:
+        return "0"
     return f"root[{shape.names.index(name)}]"
 
 
@@ -71,9 +75,10 @@ def _field(shape: Shape, name: str) -> str:
 
 
 def _interval(shape: Shape, name: str) -> str:
-    begins, lower, v4, v6, absent = (_root(shape, f"{name}.{part}") for part in ("begins", "lower", "v4", "v6", "absent"))
-    of_v4 = f"{v4} + netc_interval4(arena, {begins}, {lower}, (u32)p->{name}_lo)"
-    of_v6 = f"netc_interval6(arena, {v6}, {_root(shape, 'chunks')}, p->{name}_hi, p->{name}_lo)"
+    begins, lower, v4, absent = (_root(shape, f"{name}.{part}") for part in ("begins4", "lower4", "v4", "absent"))
+    tables6 = ", ".join(_root(shape, f"{name}.{part}6") for part in ("begins", "splits", "tables", "high", "low"))
+    of_v4 = f"{v4} + netc_interval4(arena, {begins}, {lower}, (u32)p->{name}_lo) - 1"
+    of_v6 = f"netc_interval6(arena, {tables6}, p->{name}_hi, p->{name}_lo) - 1"
     return f"(p->{name}.at.family == 4 ? {of_v4} : p->{name}.at.family == 6 ? {of_v6} : {absent})"
 
 

@@ -87,27 +87,30 @@ class Reader:
         if value is None:
             return self.root[f"{name}.absent"]
         if value >= ir.V4_BASE:
-            return self.root[f"{name}.v4"] + self._of_v4(name, value - ir.V4_BASE)
-        return self._of_v6(name, value)
+            return self.root[f"{name}.v4"] + self._of_v4(name, value - ir.V4_BASE) - 1
+        return self._of_v6(name, value) - 1
 
     def _of_v4(self, name: str, value: int) -> int:
         """Counted from 1: the last interval that does not begin behind the address."""
         upper, lower = divmod(value, 1 << 16)
-        first, end = (self._number(self.root[f"{name}.begins"] + 4 * (upper + step), 4) for step in (0, 1))
-        starts = [self._number(self.root[f"{name}.lower"] + 2 * at, 2) for at in range(first, end)]
+        first, end = (self._number(self.root[f"{name}.begins4"] + 4 * (upper + step), 4) for step in (0, 1))
+        starts = [self._number(self.root[f"{name}.lower4"] + 2 * at, 2) for at in range(first, end)]
         return first + bisect_right(starts, lower)
 
     def _of_v6(self, name: str, value: int) -> int:
-        size = 2 if self.shape.short else 4
-        leaf = 1 << 8 * size - 1
-        octets = value.to_bytes(16, "big")
-        entry = self._number(self.root[f"{name}.v6"] + size * (octets[0] << 8 | octets[1]), size)
-        for octet in octets[2:]:
-            if entry & leaf:
-                break
-            entry = self._number(self.root["chunks"] + size * (entry << 8 | octet), size)
-        assert entry & leaf, "a trie without an end"
-        return entry & leaf - 1
+        """Counted from 1, as for IPv4."""
+        high, low = divmod(value, 1 << 64)
+        upper = high >> 48
+        split = self._number(self.root[f"{name}.splits6"] + 4 * upper, 4)
+        at = self.root[f"{name}.begins6"] + 4 * upper
+        if split:
+            at = self.root[f"{name}.tables6"] + 4 * (split - 1 + (high >> 36 & 0xFFF))
+        first, end = (self._number(at + 4 * step, 4) for step in (0, 1))
+        return first + bisect_right([self._start6(name, number) for number in range(first, end)], (high, low))
+
+    def _start6(self, name: str, number: int) -> tuple[int, int]:
+        high = self._number(self.root[f"{name}.high6"] + 8 * number, 8)
+        return high, self._number(self.root[f"{name}.low6"] + 8 * number, 8) if f"{name}.low6" in self.root else 0
 
 
 def _name(tree: Tree) -> str:

@@ -8,7 +8,7 @@ from bisect import bisect_right
 import numpy as np
 import pytest
 
-from compiler.tables import address_ranges, address_trie
+from compiler.tables import address_ranges
 
 V4, V6 = (1 << 32) - 1, (1 << 128) - 1
 
@@ -38,7 +38,7 @@ def random_starts(rng: random.Random, bits: int, count: int) -> list[int]:
 def test_an_ipv4_address_lies_in_the_last_interval_that_does_not_begin_behind_it(count: int) -> None:
     rng = random.Random(count)
     starts = random_starts(rng, 32, count)
-    found = address_ranges.build(keys_of(starts, 4))
+    found = address_ranges.build4(keys_of(starts, 4))
     assert len(found.begins) == (1 << 16) + 1 and found.begins[0] == 0 and found.begins[-1] == len(starts)
     for value in probes(rng, starts, V4):
         first, end = (int(number) for number in found.begins[value >> 16 : (value >> 16) + 2])
@@ -48,41 +48,33 @@ def test_an_ipv4_address_lies_in_the_last_interval_that_does_not_begin_behind_it
 
 def test_all_65536_ends_of_one_upper_half_are_found() -> None:
     starts = [0, *range(7 << 16, 8 << 16)]
-    found = address_ranges.build(keys_of(starts, 4))
+    found = address_ranges.build4(keys_of(starts, 4))
     assert (found.begins[7], found.begins[8], found.begins[9]) == (1, 65537, 65537)
     assert (found.lower[1:] == np.arange(1 << 16)).all()
 
 
-def looked_up(trie: address_trie.Trie, octets: bytes) -> int:
-    """Its leaf's class; how deep it went is the caller's to bound."""
-    entry = int(trie.root[octets[0] << 8 | octets[1]])
-    for octet in octets[2:]:
-        if entry < 0:
-            break
-        entry = int(trie.chunks[entry << 8 | octet])
-    assert entry < 0, "a trie without an end"
-    return -1 - entry
+def looked_up(found: address_ranges.Ranges6, value: int) -> int:
+    """The interval of an address, by the tables and a walk over what they leave."""
+    high, low = divmod(value, 1 << 64)
+    upper = high >> 48
+    begins, at = (found.begins, upper) if not found.splits[upper] else (found.tables, int(found.splits[upper]) - 1 + (high >> 36 & 0xFFF))
+    first, end = int(begins[at]), int(begins[at + 1])
+    lows = found.low if len(found.low) else np.zeros(len(found.high), np.uint64)
+    return first + sum(1 for at in range(first, end) if (int(found.high[at]), int(lows[at])) <= (high, low)) - 1
 
 
-@pytest.mark.parametrize(("size", "count"), [(4, 1), (4, 2), (4, 500), (16, 1), (16, 2), (16, 3), (16, 60), (16, 1500)])
-def test_the_trie_s_leaf_is_the_interval(size: int, count: int) -> None:
-    rng = random.Random(1000 * size + count)
-    starts = random_starts(rng, 8 * size, count)
-    trie = address_trie.build(keys_of(starts, size), np.arange(len(starts)))
-    assert len(trie.root) == 1 << 16 and len(trie.chunks) % 256 == 0
-    for value in probes(rng, starts, (1 << 8 * size) - 1):
-        assert looked_up(trie, value.to_bytes(size, "big")) == bisect_right(starts, value) - 1, hex(value)
+@pytest.mark.parametrize("count", [1, 2, 3, 60, 1500])
+def test_an_ipv6_address_too(count: int) -> None:
+    rng = random.Random(1000 + count)
+    starts = random_starts(rng, 128, count)
+    found = address_ranges.build6(keys_of(starts, 16))
+    for value in probes(rng, starts, V6):
+        assert looked_up(found, value) == bisect_right(starts, value) - 1, hex(value)
 
 
-def test_the_trie_gives_the_class_of_the_interval_not_its_number() -> None:
-    starts = random_starts(random.Random(5), 128, 50)
-    classes = np.array([7 * at % 11 for at in range(50)])
-    trie = address_trie.build(keys_of(starts, 16), classes)
-    assert all(looked_up(trie, start.to_bytes(16, "big")) == classes[at] for at, start in enumerate(starts))
-
-
-def test_a_trie_has_no_chunk_that_nothing_leads_to() -> None:
-    starts = random_starts(random.Random(6), 128, 300)
-    trie = address_trie.build(keys_of(starts, 16), np.arange(300))
-    numbers = [int(entry) for part in (trie.root, trie.chunks) for entry in part if entry >= 0]
-    assert sorted(numbers) == list(range(len(trie.chunks) // 256))
+def test_upper_bits_with_many_intervals_are_split() -> None:
+    starts = [0, *(0x2001 << 112 | number << 80 for number in range(1, 500))]
+    found = address_ranges.build6(keys_of(starts, 16))
+    assert np.count_nonzero(found.splits) == 1 and found.splits[0x2001] == 1 and len(found.tables) == (1 << 12) + 1
+    assert len(found.low) == 0
+    assert all(looked_up(found, start + step) == at for at, start in enumerate(starts) for step in (0, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from compiler import ir
@@ -172,15 +173,15 @@ def _wrong_combination(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _begins_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tables.address_ranges.build
+    real = tables.address_ranges.build4
 
     def shifted(keys: object) -> object:
         made = real(keys)  # type: ignore[arg-type]
         begins = made.begins.copy()
         begins[1:-1] = begins[:-2]
-        return tables.address_ranges.AddressRanges(begins, made.lower)
+        return tables.address_ranges.Ranges4(begins, made.lower)
 
-    monkeypatch.setattr(tables.address_ranges, "build", shifted)
+    monkeypatch.setattr(tables.address_ranges, "build4", shifted)
 
 
 def _an_aggregate_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,8 +196,8 @@ def _an_aggregate_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _class_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tables.address_trie.build
-    monkeypatch.setattr(tables.address_trie, "build", lambda keys, classes: real(keys, (classes + 1) % len(classes)))
+    real = tables.address_ranges.build6
+    monkeypatch.setattr(tables.address_ranges, "build6", lambda keys: real(np.vstack([keys[:1], keys[:-1]]) if len(keys) > 1 else keys))
 
 
 def _absent_counts_as_present(monkeypatch: pytest.MonkeyPatch) -> None:
