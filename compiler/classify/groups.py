@@ -15,7 +15,7 @@ import numpy.typing as npt
 from compiler.classify.sweep import I64, Classes, spread
 
 MAX_PRODUCT = 1 << 16  # entries of a cross-product table
-_SLICE = 1 << 22  # bytes of pairs at a time: a cache's worth
+_SLICE = 1 << 22  # bytes or bits worked on at a time, so that what a table takes is itself and little more
 MAX_JOINED = 4096  # classes: their rows should stay in a cache
 Packed = npt.NDArray[np.uint64]
 Wish = TypeVar("Wish", bound=Hashable)
@@ -52,7 +52,9 @@ def classes_words(bits: int) -> int:
 
 
 def set_bits(words: Packed, row: I64, bit: I64) -> None:
-    np.bitwise_or.at(words, (row, bit >> 6), np.uint64(1) << (bit & 63).astype(np.uint64))
+    for at in range(0, len(row), _SLICE):  # what is computed for a slice is gone before the next
+        rows_, bits = row[at : at + _SLICE], bit[at : at + _SLICE]
+        np.bitwise_or.at(words, (rows_, bits >> 6), np.uint64(1) << (bits & 63).astype(np.uint64))
 
 
 def join(groups: Sequence[Group], most: int = MAX_JOINED, product: int = MAX_PRODUCT) -> list[Group]:
@@ -78,8 +80,10 @@ def rows(group: Group, terms: int) -> Packed:
     met = order[spread(first[of_all], count[of_all])]
     set_bits(line, np.zeros_like(met), met)
     found |= line
-    row, combination = bits_of(group.members & ~everywhere)
-    set_bits(found, np.repeat(row, count[combination]), order[spread(first[combination], count[combination])])
+    step = max(1, _SLICE // max(1, terms))
+    for start in range(0, group.size, step):
+        row, combination = bits_of(group.members[start : start + step] & ~everywhere)
+        set_bits(found, np.repeat(row + start, count[combination]), order[spread(first[combination], count[combination])])
     return found
 
 

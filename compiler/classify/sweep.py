@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler import ir
+from compiler.classify.shape import TooLarge
 from compiler.ir import Ranges
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint8]  # ascending big-endian starts of intervals (n, bytes), the first of which is zero
+MAX_COVERED = 1 << 25  # pairs of a class and an atom that covers it: half a GiB
 _TRIES = 8
 _ONE_OF = [sum(1 << ir.KINDS.index(kind) for kind in names) for names in (("ip4", "ip6", "arp", "l2"), ("tcp", "udp", "sctp", "icmp4", "icmp6"))]
 
@@ -63,7 +65,7 @@ def addresses(atoms: Sequence[Ranges]) -> Partition:
 
 
 def classes(partition: Partition, wanted: npt.NDArray[np.bool_]) -> Classes:
-    """Classes by the wanted atoms alone."""
+    """Classes by the wanted atoms alone. Raises TooLarge."""
     of_wanted = wanted[partition.atom]
     first, last, atom = (column[of_wanted] for column in (partition.first, partition.last, partition.atom))
     for seed in range(_TRIES):
@@ -75,6 +77,8 @@ def classes(partition: Partition, wanted: npt.NDArray[np.bool_]) -> Classes:
         order = np.argsort(sample)
         start = np.searchsorted(sample[order], first)
         many = np.searchsorted(sample[order], last, side="right") - start
+        if many.sum() > MAX_COVERED:
+            raise TooLarge(f"the ranges of one field overlap {many.sum()} times; {MAX_COVERED} are possible")
         return Classes(of_interval, len(sample) + 1, order[spread(start, many)] + 1, np.repeat(atom, many))
     raise AssertionError("signatures of 128 bits collide again and again")
 

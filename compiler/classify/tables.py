@@ -48,8 +48,12 @@ class _Arena:
         self.data += bytes(-len(self.data) % 16)
         self.root[name] = len(self.data)
         self.data += content.tobytes()
-        if len(self.data) > MAX_ARENA:
-            raise TooLarge(f"tables of {len(self.data) >> 20} MiB; {MAX_ARENA >> 20} MiB are possible")
+        self.reserve(0)
+
+    def reserve(self, size: int) -> None:
+        """Refuse tables before they are made, when so many bytes more do not fit. Raises TooLarge."""
+        if len(self.data) + size > MAX_ARENA:
+            raise TooLarge(f"tables of {len(self.data) + size >> 20} MiB; {MAX_ARENA >> 20} MiB are possible")
 
     def finish(self, **shape: object) -> Tables:
         size = max(MIN_ARENA, 1 << (len(self.data) - 1).bit_length())
@@ -191,14 +195,15 @@ def _rows(fields: Sequence[Group], record: I64, arena: _Arena) -> tuple[tuple[Tr
     for group in found:
         _products(group, arena)
     trees = tuple(tree(group) for group in found)
-    bits = [groups.rows(group, len(record)) for group in found]
     if len(found) == 1:
-        arena.add("first", _first(bits[0], record))
+        arena.add("first", _first(groups.rows(found[0], len(record)), record))
         return trees, 0, 0
     arena.add("records", record.astype("<u4"))
-    words = bits[0].shape[1]
+    words = groups.classes_words(len(record))
     aggregates = 0 if words <= _UNAGGREGATED else (words + 63) // 64
-    for tree_, part in zip(trees, bits, strict=True):
+    arena.reserve(8 * (words + aggregates) * sum(group.size for group in found))
+    for tree_, group in zip(trees, found, strict=True):
+        part = groups.rows(group, len(record))
         arena.add(f"rows.{table_name(tree_)}", np.hstack([_aggregated(part, aggregates), part]))
     arena.root["stride"] = 8 * (words + aggregates)
     return trees, words, aggregates

@@ -125,6 +125,24 @@ def test_an_address_class_too_many_beside_lists_is_refused_not_wrapped() -> None
         reader_of([*broad, *narrow])
 
 
+def _ranges_anywhere(fields: tuple[F, ...], count: int) -> list[ir.Rule]:
+    rng = random.Random(0)
+    pairs = lambda: ((low := rng.randrange(1 << 15), rng.randrange(low, 1 << 16)),)
+    return [ir.Rule(f"r{n}", "drop", ir.And(tuple(ir.Within(field, pairs()) for field in fields))) for n in range(count)]
+
+
+def test_rows_that_do_not_fit_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "rows", lambda *_: pytest.fail("rows were made"))
+    monkeypatch.setattr(tables, "MAX_ARENA", 4 << 20)
+    with pytest.raises(tables.TooLarge, match=r"^tables of \d+ MiB; 4 MiB are possible$"):
+        reader_of(_ranges_anywhere((F.SPORT, F.DPORT, F.LENGTH), 3000))
+
+
+def test_ranges_that_all_overlap_are_refused_before_they_take_gigabytes() -> None:
+    with pytest.raises(tables.TooLarge, match=r"^the ranges of one field overlap \d+ times; 33554432 are possible$"):
+        reader_of(_ranges_anywhere((F.SPORT,), 16_000))
+
+
 # Mutants: each is a mistake that a table can have; the checks above notice it.
 
 
