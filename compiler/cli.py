@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frames import FrameError
 from compiler.import_classbench import ImportFailed
-from compiler.source import Sources
+from compiler.source import NOWHERE, Sources
 from compiler.tables.capture import CaptureError
 
 STAGES = ("ir", "c", "tc", "nft", "ethtool", "plan")
@@ -29,6 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()  # a full disk is found here, not when the interpreter ends
     except CompileError as error:
         _report(error.diagnostics, sources, options)
+        return 1
+    except MemoryError:
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        room = "there is" if most == resource.RLIM_INFINITY else f"the {most >> 20} MiB that it may take"
+        _report([Diagnostic("N901", f"compiling this takes more memory than {room}", NOWHERE, "make sets smaller, or put similar rules into one with sets")],
+                sources, options)  # fmt: skip
         return 1
     except (CaptureError, FrameError, ImportFailed) as error:
         print(f"error: {error}", file=sys.stderr)
