@@ -85,13 +85,13 @@ def pieces(nic: str, frags: bool, source: str) -> Programs:
     parse = "    netc_parse(p, (void *)(long)ctx->data, (void *)(long)ctx->data_end, bytes, 0, 0);\n"
     for name in (LENGTH, PARSER, COUNTED):
         c = CProgram(name, nic, "xdp", {})
-        body = "    packet_t *p = PACKET;\n    u32 bytes = bpf_xdp_get_buff_len(ctx);\n"
+        body = "    packet_t *p = PACKET;\n    u32 bytes = netc_length(ctx);\n"
         if name == LENGTH:
             body += "    p->bytes = bytes;\n"
         elif name == COUNTED:
             for what in ("seen", "default"):
                 c.add_counter(bundle.Counter(f"{name}.{what}", "xdp", "other", 0, "", "", 0, ""))
-            body += f"    COUNT(0, bytes);\n{parse}    p->judged = 1;\n    COUNT(p->judged & 1, p->bytes);\n"
+            body += f"    COUNT(0, bytes);\n{parse}    p->judged = 1;\n    COUNT(p->judged & 1, bytes);\n"
         else:
             body += parse
         code = c.finish(body + "    return XDP_PASS;\n", frags, source.partition("\nint netc(")[2])

@@ -25,7 +25,8 @@ def definitions(body: str, headers: str) -> list[str]:
 
 def _read(body: str, headers: str) -> set[str]:
     functions = {found[1]: found[0] for found in _FUNCTION.finditer(headers)}
-    texts, left, known = [body], [body], set()
+    known: set[str] = set()
+    texts, left = [body], [body]
     while left:
         for name in set(_NAME.findall(left.pop())) & functions.keys() - known:
             known.add(name)

@@ -149,7 +149,7 @@ class CProgram:
             ),
             "CLOCK": self.clock(),
         }
-        numbers = {"CPU_MAX": bundle.CPU_MAX, "SCRATCH_SIZE": bundle.SCRATCH_SIZE, "COUNTER_SLOTS": bundle.COUNTER_SLOTS, **ids}
+        numbers = {"CPU_MAX": bundle.CPU_MAX, "SCRATCH_SIZE": bundle.SCRATCH_SIZE, "COUNTER_SLOTS": bundle.COUNTER_SLOTS, "BUFF_FLAGS": bundle.BUFF_FLAGS, "BUFF_FLAGS_AT": bundle.BUFF_FLAGS_AT, **ids}
         lines = [f"#define {name} {number}" for name, number in numbers.items()]
         lines += [f"#define KIND_{symbol(kind)} {1 << i}u" for i, kind in enumerate(ir.KINDS)]
         lines += [f"#define HAVE_{symbol(field)} {1 << i}u" for i, field in enumerate(ir.Field)]

@@ -1,5 +1,20 @@
 /* What XDP programs do beside judging: samples, DSCP, the carrier's mark, steering. After prelude.h, state.h, keyed.h. */
 
+/* The frame's length, the fragments of a multi-buffer frame included. A helper call costs as much as the whole parser (its return is
+ * mispredicted where the kernel defends itself against Spectre), so the kernel's own flags are asked first: the loader makes the call
+ * BUFF_FLAGS into bpf_cast_to_kern_ctx, which costs nothing, and the load behind it into one of xdp_buff.flags; where the kernel cannot, they
+ * read "has fragments" (runtime/backends/kernel_calls.py). */
+#define NETC_LINEAR(ctx) ((u8 *)(long)(ctx)->data_end - (u8 *)(long)(ctx)->data)
+#define XDP_FLAGS_HAS_FRAGS 1                       /* include/net/xdp.h */
+INLINE u32 netc_length(struct xdp_md *ctx)
+{
+    u32 flags = *(volatile u32 *)(((void *(*)(struct xdp_md *))BUFF_FLAGS)(ctx) + BUFF_FLAGS_AT);
+
+    if (__builtin_expect(flags & XDP_FLAGS_HAS_FRAGS, 0))
+        return bpf_xdp_get_buff_len(ctx);
+    return NETC_LINEAR(ctx);
+}
+
 #define SAMPLE_FRAME 224
 struct sample { u64 time; u32 nic, slot, bytes, captured, log, zero; u8 frame[SAMPLE_FRAME]; };
 

@@ -119,7 +119,7 @@ class _Program:
     def _entry(self) -> str:
         lines = [
             "    packet_t *p = PACKET;\n",
-            "    u32 bytes = bpf_xdp_get_buff_len(ctx);\n",
+            f"    u32 bytes = {'netc_length(ctx)' if self.nic.nic.xdp == 'native' else 'NETC_LINEAR(ctx)'};\n",  # frames are linear without frags
             "    netc_parse(p, (void *)(long)ctx->data, (void *)(long)ctx->data_end, bytes, 0, 0);\n",
         ]
         if self.chain:
@@ -205,7 +205,7 @@ class _Program:
             return f"passed:\n{count}"
         unmarked = self._chain_counter("unmarked")
         pending, passed = (base | self.nic.index << 24 for base in (bundle.MARK_PENDING, bundle.MARK_PASSED))
-        mark = f"    if (!netc_mark(ctx, p->handed ? {pending}u : {passed}u)) COUNT({unmarked}, p->bytes);\n"
+        mark = f"    if (!netc_mark(ctx, p->handed ? {pending}u : {passed}u)) COUNT({unmarked}, bytes);\n"
         return f"passed:\n{count}{mark}"
 
     def _dropped(self) -> str:
@@ -215,7 +215,7 @@ class _Program:
 
     def _count_judged(self) -> str:
         """Count what was judged, once for all rules; the bound is for the verifier."""
-        return f"    {{ u32 judged = p->judged; if (judged < {len(self.c.counters)}) COUNT(judged, p->bytes); }}\n"
+        return f"    {{ u32 judged = p->judged; if (judged < {len(self.c.counters)}) COUNT(judged, bytes); }}\n"
 
     def _steering(self) -> str:
         if self.steer is None or not xdp_steer.needed(self.nic):

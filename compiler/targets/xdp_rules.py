@@ -124,10 +124,10 @@ def _add(c: CProgram, effect: ir.Add, item: ir.Rule) -> str:
     expiry = "0" if timeout is None else f"p->now + {timeout}ULL"
     flags = f"{int(effect.renew)}, {int(known.full == 'evict')}"
     call = f"netc_add(MAP({table}), VALUE({ring}), {known.size}, &p->{side}.at, {expiry}, p->now, p->change, {flags})"
-    full = f"if ({call} >= FULL) COUNT({set_counter(c, known, 'full')}, p->bytes);"
+    full = f"if ({call} >= FULL) COUNT({set_counter(c, known, 'full')}, bytes);"
     never = c_expr.true_when(ir.Or(tuple(ir.Member(effect.field, name) for name in known.never)), c)
     if never != c_expr.NEVER:
-        full = f"if ({never}) COUNT({set_counter(c, known, 'never')}, p->bytes); else {full}"
+        full = f"if ({never}) COUNT({set_counter(c, known, 'never')}, bytes); else {full}"
     return f"if (p->{side}.at.family) {{ {full} }} "
 
 

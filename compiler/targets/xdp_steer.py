@@ -42,7 +42,7 @@ def _rule(c: CProgram, placed: place.SteerPlacement, index: int, condition: str,
     if placed.rule.target.kind in ("nic", "socket"):  # these leave the stack: only what was judged for good
         condition = f"!p->handed && {condition}"
     action = _action(c, placed, nic, indices)
-    return f"    if ({condition}) {{ p->steered = {index}; COUNT({index}, p->bytes); return {action}; }}\n"
+    return f"    if ({condition}) {{ p->steered = {index}; COUNT({index}, bytes); return {action}; }}\n"
 
 
 def _action(c: CProgram, placed: place.SteerPlacement, nic: place.NicPlacement, indices: dict[str, int]) -> str:

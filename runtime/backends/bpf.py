@@ -6,6 +6,7 @@ kernel's errno and, for a program, the end of the verifier's log.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.backends import bpf_sys as sys
+from runtime.backends import kernel_calls
 from runtime.backends.bpf_map import (
     ANY,
     EXIST,
@@ -150,7 +152,18 @@ def load_program(kind: str, code: bytes, fds: Mapping[int, int], name: str = "",
 
     Raises BpfError with the verifier's words; KeyError names an id without a descriptor.
     """
-    insns, license_ = sys.buffer_of(_patch(code, fds)), sys.buffer_of(b"GPL\0")
+    patched = _patch(code, fds)
+    if kernel_calls.asks(patched):
+        known = kernel_calls.of_this_kernel()
+        if known:
+            with contextlib.suppress(BpfError):  # a kernel that names the function may still refuse it
+                return _load(kind, kernel_calls.resolved(patched, known), name, attach_type, frags)
+        patched = kernel_calls.without(patched)
+    return _load(kind, patched, name, attach_type, frags)
+
+
+def _load(kind: str, code: bytes, name: str, attach_type: int, frags: bool) -> int:
+    insns, license_ = sys.buffer_of(code), sys.buffer_of(b"GPL\0")
     flags = _F_XDP_HAS_FRAGS if frags else 0
     what = f"load {kind} program {name or '(unnamed)'} ({len(code) // 8} instructions)"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 
 import pytest
 
@@ -11,7 +12,7 @@ from compiler import frames, ir
 from compiler.diagnostics import CompileError
 from compiler.targets import c_program, xdp
 from runtime import objects
-from runtime.backends import bpf
+from runtime.backends import bpf, kernel_calls
 from tests.kernel.xdp import rig, small
 
 F, SECOND = ir.Field, small.SECOND
@@ -165,14 +166,42 @@ def test_the_mark_is_in_front_of_the_packet() -> None:
         assert kernel.judge(other, SECOND).rule == "wan.in.default"
 
 
-def test_a_frame_beyond_the_linear_part_is_counted_whole() -> None:
+def _no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_calls, "of_this_kernel", lambda: None)
+
+
+def _wrong_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_calls, "of_this_kernel", lambda: kernel_calls.Flags(1, 4))
+
+
+@pytest.mark.parametrize("change", [lambda monkeypatch: None, _no_flags, _wrong_flags], ids=["as it is", "no type information", "the kernel refuses"])
+def test_a_frame_beyond_the_linear_part_is_counted_whole(
+    change: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The kernel's own test run makes a multi-buffer frame of more than a page."""
+    change(monkeypatch)
     with rig.rig_of(small.program(ir.Rule("dns", "pass", small.port(53)))) as kernel:
         frame = small.udp(payload=8000)
         ctx = struct.pack("=6I", 0, 3000, 0, 0, 0, 0)
         run = bpf.test_run(kernel.program, frame, ctx)
         assert run.retval == rig.XDP_PASS
         assert kernel.counters()["wan.in.dns"] == (1, len(frame))
+        assert bpf.test_run(kernel.program, small.udp()).retval == rig.XDP_PASS
+        assert kernel.counters()["wan.in.dns"] == (2, len(frame) + len(small.udp()))
+
+
+def test_a_kernel_that_can_is_asked_without_a_helper_call() -> None:
+    if kernel_calls.of_this_kernel() is None:
+        pytest.skip("this kernel does not tell its types, or has no bpf_cast_to_kern_ctx")
+    made = rig.bundle_of(rig.placed_of(small.program(ir.Rule("dns", "pass", small.port(53)))))
+    code = next(item for item in made.programs if item.hook == "xdp").code
+    assert kernel_calls.asks(code)
+    def refuse(code: bytes) -> bytes:
+        raise AssertionError("the kernel refused the program with its own flags in it")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel_calls, "without", refuse)
+        objects.load_fresh(made).close()
 
 
 def test_a_cpu_that_is_not_there_is_named() -> None:
