@@ -30,6 +30,7 @@ def compiled(text: str, folder: Path) -> Iterator[rig.Rig]:
     path = folder / "policy.netc"
     path.write_text(text)
     made = pipeline.compile_policy(path, profile.default(), Sources()).bundle
+    assert any(item.name.endswith(".arena") for item in made.maps), "nothing is looked up in tables"
     with rig.pinned():
         loaded = rig.Rig(made, "port")
         try:

@@ -57,6 +57,20 @@ def test_boxes_are_true_where_the_interpreter_says_so(first: int) -> None:
     assert sum(compared for compared, _ in results) > 60
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_alternatives_over_the_same_fields_are_joined_only_where_one_differs(seed: int) -> None:
+    """(sport 1 and dport 2) or (sport 3 and dport 4) is no rectangle: 1 to 4 is outside."""
+    rng = random.Random(seed)
+    pair = lambda: ir.And((ir.Within(F.SPORT, ((p := rng.randrange(4), p),)), ir.Within(F.DPORT, ((q := rng.randrange(4), q + rng.randrange(2)),))))
+    expr = ir.Or(tuple(pair() for _ in range(rng.randint(2, 5))))
+    made = terms.of_rule(0, ir.Rule("it", "drop", expr), {})
+    assert len(made) <= len(expr.items)
+    for ports in ((s, d) for s in range(5) for d in range(6)):
+        packet = Packet(dict(zip((F.SPORT, F.DPORT), ports, strict=True)), frozenset(), frozenset())
+        right = any(all(low <= at <= high for at, low, high in zip(ports, *zip(*(leaf.ranges[0] for leaf in item.items), strict=True), strict=True)) for item in expr.items)  # type: ignore[union-attr]
+        assert any(inside(term.box, packet) for term in made) == right, ports
+
+
 def test_boxes_are_normal_and_not_empty() -> None:
     for seed in range(30):
         rng = random.Random(seed)
