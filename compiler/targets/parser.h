@@ -8,8 +8,8 @@
 #define SET(field, value) do { if (READS_##field) p->field = (value); } while (0)
 #define ADDRESS_FIELDS (HAVE_src | HAVE_dst)
 
-/* Where the walk is. bytes: of the whole frame; layer3, at, end: octets from its beginning. */
-struct walk { u8 *data, *data_end; u32 bytes, kinds, have, layer3, at, end; };
+/* Where the walk is. bytes: of the whole frame; layer3, at, end: octets from its beginning. 64 bits: BPF masks anything narrower. */
+struct walk { u8 *data, *data_end; u64 bytes, layer3, at, end; u32 kinds, have; };
 
 INLINE u64 netc_mac(const u8 *at)
 {
@@ -110,11 +110,11 @@ INLINE void netc_icmp(packet_t *p, struct walk *w, const u8 *h, int version, u32
 /* 6 and 7: the transport header at w->at, layer 3 ending at w->end. */
 INLINE void netc_transport(packet_t *p, struct walk *w, u32 proto, int version, u32 ttl)
 {
-    u32 left = w->end - w->at;
+    u64 left = w->end - w->at;
     const u8 *h = w->data + w->at;
 
     if (proto == 6) {
-        u32 header;
+        u64 header;
         w->kinds |= KIND_tcp;
         if (left < 20 || h + 20 > w->data_end)
             goto malformed;
@@ -124,7 +124,7 @@ INLINE void netc_transport(packet_t *p, struct walk *w, u32 proto, int version, 
         if (UNLIKELY(header < 20 || header > left))
             w->kinds |= KIND_malformed;
     } else if (proto == 17) {
-        u32 length;
+        u64 length;
         w->kinds |= KIND_udp;
         if (left < 8 || h + 8 > w->data_end)
             goto malformed;
@@ -162,14 +162,15 @@ INLINE u32 netc_kind_of(u32 proto, int version)
 /* 4. */
 INLINE void netc_ipv4(packet_t *p, struct walk *w)
 {
-    u32 left = w->bytes - w->layer3, header, length, fragment, proto;
+    u64 left = w->bytes - w->layer3, header, length, fragment, proto, first;
     const u8 *h = w->data + w->layer3;
 
-    if (UNLIKELY(left < 20 || h + 20 > w->data_end || h[0] >> 4 != 4 || (h[0] & 15) < 5)) {
+    if (UNLIKELY(h + 20 > w->data_end || (first = h[0]) - 0x45 > 10)) {
         w->kinds |= KIND_malformed;
+        netc_no_addresses(p);
         return;
     }
-    header = (h[0] & 15) * 4;
+    header = first * 4 - 0x100;
     length = BE16(h + 2);
     proto = h[9];
     SET(tos, h[1]);
@@ -182,7 +183,7 @@ INLINE void netc_ipv4(packet_t *p, struct walk *w)
     fragment = *(const u16 *)(h + 6) & NET16(0x3fff);
     if (UNLIKELY(fragment))
         w->kinds |= netc_fragment(fragment & NET16(0x1fff), fragment & NET16(0x2000));
-    if (UNLIKELY(length < header || length > left || header > left)) {
+    if (UNLIKELY(length < header || length > left)) {   /* a header longer than what is left is one of the two */
         w->kinds |= KIND_malformed | netc_kind_of(proto, 4);
         return;
     }
@@ -255,11 +256,12 @@ INLINE int netc_skip(packet_t *p, struct walk *w)
 /* 5. */
 INLINE void netc_ipv6(packet_t *p, struct walk *w)
 {
-    u32 left = w->bytes - w->layer3, length, next, ttl;
+    u64 left = w->bytes - w->layer3, length, next, ttl;
     const u8 *h = w->data + w->layer3;
 
-    if (UNLIKELY(left < 40 || h + 40 > w->data_end || h[0] >> 4 != 6)) {
+    if (UNLIKELY(h + 40 > w->data_end || h[0] >> 4 != 6)) {
         w->kinds |= KIND_malformed;
+        netc_no_addresses(p);
         return;
     }
     length = BE16(h + 4) + 40;
@@ -347,6 +349,7 @@ INLINE void netc_ethernet(packet_t *p, struct walk *w, u32 accelerated, u32 tci)
 
     if (data + 14 > w->data_end) {
         w->kinds = KIND_malformed;
+        netc_no_addresses(p);
         return;
     }
     SET(eth_dst, netc_mac(data));
@@ -359,7 +362,10 @@ INLINE void netc_ethernet(packet_t *p, struct walk *w, u32 accelerated, u32 tci)
     } else if (LIKELY(type == (0x10000 | NET16(0x86dd)))) {
         w->kinds |= KIND_ip6;
         netc_ipv6(p, w);
-    } else if (type) {
+    } else {
+        netc_no_addresses(p);
+        if (!type)
+            return;
         type = __builtin_bswap16(type);
         if (type == 0x0806)
             w->kinds |= KIND_arp;
@@ -378,8 +384,6 @@ INLINE void netc_parse(packet_t *p, u8 *data, u8 *data_end, u32 bytes, u32 accel
     SET(handed, 0);
     SET(bytes, bytes);
     netc_ethernet(p, &w, accelerated, tci);
-    if (!(w.have & HAVE_src))
-        netc_no_addresses(p);
     p->kinds = w.kinds;
     p->have = w.have;
     SET(layer3, w.layer3);

@@ -1,0 +1,82 @@
+"""Conditions that rules in a row begin with are asked once: of a UDP packet, `tcp` is asked once and not for each rule about TCP.
+
+Only kinds and presence are shared, which nothing changes between two rules. The order of the rules stays, so first match does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from compiler.targets import c_expr
+
+Rule = TypeVar("Rule")
+Emit = Callable[[Rule, str], str]
+_SHARED = ("(p->kinds & ", "(p->have & ")
+
+
+def rules(listed: Sequence[tuple[Rule, str]], emit: Emit[Rule]) -> str:
+    """C of the rules in order. listed: rule and condition; emit: the C of one rule under what is left of its condition."""
+    return _nested([(rule, _shared_first(conjuncts(condition))) for rule, condition in listed], emit)
+
+
+def conjuncts(condition: str) -> list[str]:
+    """The parts that all have to hold, in order, none of them a conjunction itself."""
+    inner = condition[1:-1] if condition.startswith("(") and _closing(condition) == len(condition) - 1 else condition
+    parts = _split(inner, " && ")
+    if len(parts) == 1 or len(_split(inner, " || ")) > 1:
+        return [condition]
+    return [item for part in parts for item in conjuncts(part)]
+
+
+def _closing(text: str) -> int:
+    """Where the bracket closes that the text begins with."""
+    depth = 0
+    for at, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if depth == 0:
+            return at
+    raise AssertionError(f"brackets do not match: {text}")
+
+
+def _split(text: str, operator: str) -> list[str]:
+    """At the operator, outside brackets."""
+    parts, depth, begin = [], 0, 0
+    for at, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if depth == 0 and text.startswith(operator, at):
+            parts.append(text[begin:at])
+            begin = at + len(operator)
+    return [*parts, text[begin:]]
+
+
+def _shared_first(parts: list[str]) -> list[str]:
+    """Kinds, presence, the rest; each once."""
+    once = list(dict.fromkeys(parts))
+    return sorted(once, key=lambda part: next((n for n, begin in enumerate(_SHARED) if _is(part, begin)), len(_SHARED)))
+
+
+def _is(part: str, begin: str) -> bool:
+    return part.startswith(begin) and _closing(part) == len(part) - 1
+
+
+def _nested(listed: list[tuple[Rule, list[str]]], emit: Emit[Rule]) -> str:
+    text, at = "", 0
+    while at < len(listed):
+        rule, parts = listed[at]
+        end = at + 1
+        if parts and any(_is(parts[0], begin) for begin in _SHARED):
+            while end < len(listed) and listed[end][1][:1] == parts[:1]:
+                end += 1
+        if end - at > 1:
+            text += f"    if {parts[0]} {{\n{_nested([(item, rest[1:]) for item, rest in listed[at:end]], emit)}    }}\n"
+        else:
+            text += emit(rule, _all(parts))
+        at = end
+    return text
+
+
+def _all(parts: list[str]) -> str:
+    if not parts:
+        return c_expr.ALWAYS
+    return parts[0] if len(parts) == 1 else "(" + " && ".join(parts) + ")"
