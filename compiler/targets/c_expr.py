@@ -94,8 +94,14 @@ def _literal(field: ir.Field, ranges: ir.Ranges, c: CProgram, wanted: bool) -> s
     if field in _LOOKED_UP and len(ranges) > _MAX_RANGES:
         inside = c_sets.port_lookup(c, f"p->{symbol(field)}", ranges)
     else:
-        inside = _join("||", [_in_range(f"p->{symbol(field)}", low, high, ir.FIELD_BITS[field]) for low, high in ranges])
+        inside = _in_ranges(f"p->{symbol(field)}", ranges, ir.FIELD_BITS[field])
     return _join("&&", [_present(field), inside if wanted else _negate(inside)])
+
+
+def _in_ranges(value: str, ranges: ir.Ranges, bits: int) -> str:
+    """In one of them; memory is read once, however many they are."""
+    inside = _join("||", [_in_range("v" if len(ranges) > 1 else value, low, high, bits) for low, high in ranges])
+    return f"({{ {'u64' if bits > 32 else 'u32'} v = {value}; {inside}; }})" if len(ranges) > 1 and inside != ALWAYS else inside
 
 
 def _in_range(value: str, low: int, high: int, bits: int) -> str:
@@ -115,7 +121,7 @@ def _address(name: str, ranges: ir.Ranges, c: CProgram, wanted: bool) -> str:
         inside = c_sets.address_lookup(c, name, ranges)
         return _join("&&", [f"p->{name}.at.family", inside if wanted else _negate(inside)])
     v4, v6 = c_sets.by_family(ranges)
-    inside4 = _join("||", [_in_range(f"p->{name}_lo", low, high, 32) for low, high in v4])
+    inside4 = _in_ranges(f"p->{name}_lo", v4, 32)
     inside6 = _join("||", [_in_range6(name, low, high) for low, high in v6])
     families = [
         _join("&&", [f"p->{name}.at.family == {family}", inside if wanted else _negate(inside)])

@@ -10,10 +10,11 @@ import re
 _ADDRESSES = ("src", "dst")
 _PLAIN = (
     "eth_src", "eth_dst", "length", "ethertype", "vlan", "vlan_inner", "proto", "dscp", "ttl", "tos", "sport", "dport", "tcp_flags", "icmp_type",
-    "icmp_code", "src_hi", "src_lo", "dst_hi", "dst_lo", "layer3", "at", "bytes", "handed",
+    "icmp_code", "src_hi", "src_lo", "dst_hi", "dst_lo", "layer3", "at", "bytes", "handed", "absent",
 )  # fmt: skip
 _FIELD = re.compile(r"\bp->(\w+)((?:\.\w+)*)")
 _FUNCTION = re.compile(r"^INLINE \w+ \**(netc_\w+)\([^)]*\)\n\{.*?^\}", re.MULTILINE | re.DOTALL)
+_UNGUARDED = {"netc_flow"}  # these read addresses also where there are none, and of IPv4 the half that only IPv6 has
 _NAME = re.compile(r"\bnetc_\w+")
 
 
@@ -32,7 +33,8 @@ def _read(body: str, headers: str) -> set[str]:
             known.add(name)
             texts.append(functions[name])
             left.append(functions[name])
-    return {item for text in texts for field, rest in _FIELD.findall(text) for item in _names(field, rest)}
+    read = {item for text in texts for field, rest in _FIELD.findall(text) for item in _names(field, rest)}
+    return read | ({"absent"} if known & _UNGUARDED else set())
 
 
 def _names(field: str, rest: str) -> tuple[str, ...]:

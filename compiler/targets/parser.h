@@ -8,8 +8,8 @@
 #define SET(field, value) do { if (READS_##field) p->field = (value); } while (0)
 #define ADDRESS_FIELDS (HAVE_src | HAVE_dst)
 
-/* Where the walk is. bytes: of the whole frame; layer3, at, end: octets from its beginning. 64 bits: BPF masks anything narrower. */
-struct walk { u8 *data, *data_end; u64 bytes, layer3, at, end; u32 kinds, have; };
+/* Where the walk is. bytes: of the whole frame; layer3, at, end: octets from its beginning; type: as it stands in the frame. 64 bits: BPF masks anything narrower. */
+struct walk { u8 *data, *data_end; u64 bytes, layer3, at, end; u32 kinds, have, type; };
 
 INLINE u64 netc_mac(const u8 *at)
 {
@@ -39,8 +39,10 @@ INLINE void netc_addresses4(packet_t *p, const u32 *words)
         p->dst.at.word[0] = words[1];
         p->dst.at.word[1] = p->dst.at.word[2] = p->dst.at.word[3] = 0;
     }
-    SET(src_hi, 0);
-    SET(dst_hi, 0);
+    if (READS_absent) {
+        SET(src_hi, 0);
+        SET(dst_hi, 0);
+    }
     SET(src_lo, __builtin_bswap32(words[0]));
     SET(dst_lo, __builtin_bswap32(words[1]));
 }
@@ -75,21 +77,19 @@ INLINE void netc_addresses6(packet_t *p, const u32 *words)
     SET(dst_lo, netc_half(words + 6));
 }
 
-/* Absent addresses are zero: a flow's hash and the tries read them without asking. */
+/* Absent addresses have no family; a flow's hash reads them without asking. */
 INLINE void netc_no_addresses(packet_t *p)
 {
     if (READS_src_family)
         p->src.at.family = 0;
     if (READS_dst_family)
         p->dst.at.family = 0;
-    if (READS_src)
-        p->src.at.word[0] = p->src.at.word[1] = p->src.at.word[2] = p->src.at.word[3] = 0;
-    if (READS_dst)
-        p->dst.at.word[0] = p->dst.at.word[1] = p->dst.at.word[2] = p->dst.at.word[3] = 0;
-    SET(src_hi, 0);
-    SET(src_lo, 0);
-    SET(dst_hi, 0);
-    SET(dst_lo, 0);
+    if (READS_absent) {
+        SET(src_hi, 0);
+        SET(src_lo, 0);
+        SET(dst_hi, 0);
+        SET(dst_lo, 0);
+    }
 }
 
 INLINE void netc_icmp(packet_t *p, struct walk *w, const u8 *h, int version, u32 ttl)
@@ -309,8 +309,8 @@ INLINE void netc_tag(packet_t *p, struct walk *w, u32 number, u32 id)
 }
 
 /* 2 and 3: the tags from the 14th octet on; leaves w->layer3 behind them. `accelerated`: the outer tag is not in the frame but in `tci` (an
- * skb's vlan_tci). 0: malformed, else the type as it stands in the frame, with a bit above that tells it from 0. */
-INLINE u32 netc_tags(packet_t *p, struct walk *w, u32 accelerated, u32 tci)
+ * skb's vlan_tci). 0: malformed. */
+INLINE int netc_tags(packet_t *p, struct walk *w, u32 accelerated, u32 tci)
 {
     u32 tags = 0, at = 14, type = *(const u16 *)(w->data + 12), i;
 
@@ -321,7 +321,7 @@ INLINE u32 netc_tags(packet_t *p, struct walk *w, u32 accelerated, u32 tci)
 #pragma clang loop unroll(full)
     for (i = 0; i < 3; i++) {
         u8 *h = w->data + at;
-        if (LIKELY(!netc_is_tag(type)))
+        if (LIKELY(type == NET16(0x0800)) || !netc_is_tag(type))
             break;
         if (tags == 2 || h + 4 > w->data_end) {
             w->kinds |= KIND_malformed;
@@ -339,7 +339,8 @@ INLINE u32 netc_tags(packet_t *p, struct walk *w, u32 accelerated, u32 tci)
     w->have |= HAVE_vlan | HAVE_vlan_inner | HAVE_ethertype;
     SET(ethertype, __builtin_bswap16(type));
     w->layer3 = at;
-    return type | 0x10000;
+    w->type = type;
+    return 1;
 }
 
 INLINE void netc_ethernet(packet_t *p, struct walk *w, u32 accelerated, u32 tci)
@@ -355,18 +356,17 @@ INLINE void netc_ethernet(packet_t *p, struct walk *w, u32 accelerated, u32 tci)
     SET(eth_dst, netc_mac(data));
     SET(eth_src, netc_mac(data + 6));
     w->have = HAVE_eth_dst | HAVE_eth_src;
-    type = netc_tags(p, w, accelerated, tci);
-    if (LIKELY(type == (0x10000 | NET16(0x0800)))) {
+    if (UNLIKELY(!netc_tags(p, w, accelerated, tci))) {
+        netc_no_addresses(p);
+    } else if (LIKELY(w->type == NET16(0x0800))) {
         w->kinds |= KIND_ip4;
         netc_ipv4(p, w);
-    } else if (LIKELY(type == (0x10000 | NET16(0x86dd)))) {
+    } else if (LIKELY(w->type == NET16(0x86dd))) {
         w->kinds |= KIND_ip6;
         netc_ipv6(p, w);
     } else {
         netc_no_addresses(p);
-        if (!type)
-            return;
-        type = __builtin_bswap16(type);
+        type = __builtin_bswap16(w->type);
         if (type == 0x0806)
             w->kinds |= KIND_arp;
         else if (type == 0x88cc || type == 0x8809 || type == 0x888e || (type < 1536 && netc_mac(data) == 0x0180c2000000ULL))
@@ -380,7 +380,7 @@ INLINE void netc_parse(packet_t *p, u8 *data, u8 *data_end, u32 bytes, u32 accel
 {
     struct walk w = {data, data_end, bytes};
 
-    p->judged = p->steered = NONE;
+    *(volatile u64 *)&p->judged = ~0ULL;           /* and p->steered: NONE */
     SET(handed, 0);
     SET(bytes, bytes);
     netc_ethernet(p, &w, accelerated, tci);

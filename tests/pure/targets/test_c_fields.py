@@ -27,7 +27,7 @@ def test_an_address_by_itself_is_a_key() -> None:
 
 
 def test_what_the_functions_of_the_body_read_is_read() -> None:
-    assert _read("netc_flow(p)") == {"src_hi", "dst_hi", "src_lo", "dst_lo", "sport", "dport"}
+    assert _read("netc_flow(p)") == {"src_hi", "dst_hi", "src_lo", "dst_lo", "sport", "dport", "absent"}
     assert {"eth_dst", "layer3", "ttl", "proto", "tos", "length", "bytes", "src", "dst"} <= _read("return netc_route(ctx, p, 1, 2, 3);")
 
 
