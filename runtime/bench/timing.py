@@ -87,7 +87,9 @@ def calibrate(run: Run, batch: float = BATCH, clock: Callable[[Run, int], float]
     packets = max(256, min(REPEAT_MAX, round(packets * batch / took)))
     for _ in range(TRIES):
         once, twice = (statistics.median(clock(run, n) for _ in range(3)) for n in (packets, 2 * packets))
-        if abs(twice / once / 2 - 1) <= PROPORTIONAL:
+        if once < batch / 2 and packets < REPEAT_MAX:  # it was disturbed when it was sized: a small batch measures the system call
+            packets = min(REPEAT_MAX, round(packets * batch / once))
+        elif abs(twice / once / 2 - 1) <= PROPORTIONAL:
             return packets, True
     return packets, False
 
