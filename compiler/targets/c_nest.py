@@ -12,7 +12,8 @@ from compiler.targets import c_expr
 
 Rule = TypeVar("Rule")
 Emit = Callable[[Rule, str], str]
-_SHARED = ("(p->kinds & ", "(p->have & ")
+_KINDS = "(p->kinds & "
+_SHARED = (_KINDS, "(p->have & ")
 
 
 def rules(listed: Sequence[tuple[Rule, str]], emit: Emit[Rule]) -> str:
@@ -22,11 +23,26 @@ def rules(listed: Sequence[tuple[Rule, str]], emit: Emit[Rule]) -> str:
 
 def conjuncts(condition: str) -> list[str]:
     """The parts that all have to hold, in order, none of them a conjunction itself."""
-    inner = condition[1:-1] if condition.startswith("(") and _closing(condition) == len(condition) - 1 else condition
+    inner = _opened(condition)
     parts = _split(inner, " && ")
     if len(parts) == 1 or len(_split(inner, " || ")) > 1:
         return [condition]
     return [item for part in parts for item in conjuncts(part)]
+
+
+def implied_kinds(condition: str) -> str:
+    """One question that all alternatives of the condition agree to, "" for none: `icmp` is one of two kinds, each with numbers of its own."""
+    alternatives = _split(_opened(condition), " || ")
+    asked = [next((part for part in conjuncts(item) if _is(part, _KINDS)), "") for item in alternatives]
+    if len(asked) < 2 or not all(asked):
+        return ""
+    kinds = dict.fromkeys(part.removeprefix(_KINDS)[:-1] for part in asked)
+    return f"{_KINDS}({' | '.join(kinds)}))" if len(kinds) > 1 else f"{_KINDS}{next(iter(kinds))})"
+
+
+def _opened(text: str) -> str:
+    """Without the brackets around the whole."""
+    return text[1:-1] if text.startswith("(") and _closing(text) == len(text) - 1 else text
 
 
 def _closing(text: str) -> int:
@@ -51,8 +67,9 @@ def _split(text: str, operator: str) -> list[str]:
 
 
 def _shared_first(parts: list[str]) -> list[str]:
-    """Kinds, presence, the rest; each once."""
-    once = list(dict.fromkeys(parts))
+    """Kinds, also those that follow, presence, the rest; each once."""
+    kept = [part for part in parts if not all(_is(item, _KINDS) for item in _split(_opened(part), " || ")) or _is(part, _KINDS)]
+    once = [part for part in dict.fromkeys([*map(implied_kinds, parts), *kept]) if part]
     return sorted(once, key=lambda part: next((n for n, begin in enumerate(_SHARED) if _is(part, begin)), len(_SHARED)))
 
 

@@ -22,6 +22,8 @@ def _conditions() -> st.SearchStrategy[str]:
 
 
 def _holds(condition: str, truth: dict[str, bool]) -> bool:
+    for mask in ("1", "2", "1 | 2", "2 | 1"):
+        condition = condition.replace(f"(p->kinds & ({mask}))", f" {any(truth[f'(p->kinds & {bit})'] for bit in mask.split(' | '))} ")
     for leaf in sorted(_LEAVES, key=len, reverse=True):
         condition = condition.replace(leaf, f" {truth[leaf]} ")
     return bool(eval(condition.replace("&&", " and ").replace("||", " or ")))
@@ -59,3 +61,12 @@ def test_an_alternative_is_not_taken_apart() -> None:
     for both in itertools.permutations(("(p->kinds & 1)", "(p->kinds & 2)")):
         assert c_nest.conjuncts(f"({' || '.join(both)})") == [f"({' || '.join(both)})"]
     assert c_nest.conjuncts("(a) && (b)") == ["(a)", "(b)"]
+
+
+def test_what_all_alternatives_ask_is_asked_before_them() -> None:
+    ping = "(((p->kinds & KIND_icmp4) && (p->icmp_type == 8u)) || ((p->kinds & KIND_icmp6) && (p->icmp_type == 128u)))"
+    text = c_nest.rules([(1, ping), (2, ping.replace("8u", "9u")), (3, "x")], lambda i, left: f"{i}: {left}\n")
+    assert text.startswith("    if (p->kinds & (KIND_icmp4 | KIND_icmp6)) {\n1: ")
+    either = c_nest.rules([(1, "((p->kinds & 1) || (p->kinds & 2))")], lambda i, left: left)
+    assert either == "(p->kinds & (1 | 2))"
+    assert c_nest.implied_kinds("((p->kinds & 1) || x)") == c_nest.implied_kinds("((p->kinds & 1) && x)") == c_nest.implied_kinds("x") == ""
