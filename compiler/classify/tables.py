@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from dataclasses import fields as fields_of
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, TooL
 from compiler.classify.sweep import I64, Classes, Partition
 from compiler.classify.terms import Term
 from compiler.ir import Field
-from compiler.tables import address_ranges
+from compiler.tables import address_trie
 
 MIN_ARENA = 1 << 16
 MAX_ARENA = 1 << 28
@@ -84,8 +83,8 @@ def _with_rows(sides: Sequence[Side], services: Sequence[Group], record: I64, ar
         classes = sweep.classes(side.partition, np.ones(side.atoms, bool))
         _check_classes(name, classes)
         fields.append(groups.of_field(name, side.wishes, classes))
-        arena.add(f"{name}.classes", np.append(classes.of_interval, 0).astype("<u2"))
-    _intervals([(name, side.partition) for name, side in asked], arena)
+        arena.add(f"{name}.classes", classes.of_interval.astype("<u2"))
+        _trie(name, side.partition, classes.of_interval, arena)
     found, words, aggregates = _rows(fields, record, arena)
     return arena.finish(trees=found, words=words, aggregates=aggregates)
 
@@ -109,7 +108,8 @@ def _with_buckets(sides: Sequence[Side], filed: I64, service: Group, record: I64
         arena.add(f"{name}.entries", lists.entries)
         packed = lists.start | lists.count << 32 | classes.of_interval << 48
         arena.add(f"{name}.lists", np.append(packed, 0).astype("<u8"))  # the last: of a packet without an address
-    _intervals([(name, side.partition) for name, side in zip(_ADDRESSES, sides, strict=True)], arena)
+        _trie(name, side.partition, np.arange(side.partition.intervals), arena)
+        arena.root[f"{name}.absent"] = side.partition.intervals
     found, words, aggregates = _rows(fields, record[broad], arena)
     tree_ = tree(service)
     return arena.finish(trees=found, words=words, aggregates=aggregates, buckets=(most[0], most[1]), service=tree_)
@@ -162,16 +162,21 @@ def _side(terms: Sequence[Term], name: Field) -> Side:
     return Side(sweep.addresses(atoms), wishes)
 
 
-def _intervals(fields: Sequence[tuple[Field, Partition]], arena: _Arena) -> None:
-    """What finds an address's interval."""
-    for name, partition in fields:
-        v6, v4 = partition.keys
-        arena.root[f"{name}.v4"] = len(v6)  # the number of the first IPv4 interval
-        arena.root[f"{name}.absent"] = partition.intervals
-        for family, found in ((4, address_ranges.build4(v4)), (6, address_ranges.build6(v6))):
-            for part in fields_of(found):
-                if len(table := getattr(found, part.name)):
-                    arena.add(f"{name}.{part.name}{family}", table)
+def _trie(name: Field, partition: Partition, leaves: I64, arena: _Arena) -> None:
+    """What finds the leaf of an address."""
+    if partition.intervals > address_trie.MAX_INTERVALS:
+        raise TooLarge(f"{partition.intervals} intervals of {name}; {address_trie.MAX_INTERVALS} are possible")
+    v6, v4 = partition.keys
+    arena.root[f"{name}.v4"] = len(v6)  # the number of the first IPv4 interval
+    high, low = np.ascontiguousarray(v6).view(">u8").T
+    starts = {"lower4": np.ascontiguousarray(v4).view(">u4").ravel() & 0xFFFF, "high6": high, "low6": low if low.any() else low[:0]}
+    for family, trie in ((4, address_trie.build(v4, leaves[len(v6) :])), (6, address_trie.build(v6, leaves[: len(v6)]))):
+        arena.add(f"{name}.root{family}", trie.root)
+        if len(trie.tables):
+            arena.add(f"{name}.tables{family}", trie.tables)
+    for part, of_intervals in starts.items():
+        if len(of_intervals):
+            arena.add(f"{name}.{part}", of_intervals.astype("<u2" if part == "lower4" else "<u8"))
 
 
 def _products(group: Group, arena: _Arena) -> None:

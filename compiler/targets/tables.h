@@ -1,4 +1,4 @@
-/* Look-ups in the arena of compiler.classify.tables. After prelude.h; the text in front defines ARENA_SIZE and SPLIT_BITS.
+/* Look-ups in the arena of compiler.classify.tables. After prelude.h; the text in front defines ARENA_SIZE, TABLE, RUN and RUN_BITS.
  *
  * Offsets are bytes and come from the root; the mask is for the verifier alone, since every offset that the compiler writes lies inside.
  */
@@ -6,41 +6,67 @@
 #define AT16(at) (*(u16 *)(arena + ((at) & (ARENA_SIZE - 2))))
 #define AT32(at) (*(u32 *)(arena + ((at) & (ARENA_SIZE - 4))))
 #define AT64(at) (*(u64 *)(arena + ((at) & (ARENA_SIZE - 8))))
-/* The interval of an IPv4 address, counted from 1: a search without branches among those that begin with its upper 16 bits. */
-INLINE u32 netc_interval4(u8 *arena, u32 begins, u32 lower, u32 address)
-{
-    u32 at = begins + (address >> 16) * 4, from = AT32(at), left = AT32(at + 4) - from, i;
-    u64 wanted = address & 0xffff;
-
-#pragma clang loop unroll(disable)
-    for (i = 0; i < 17; i++) {
-        u32 half = left >> 1, over;
-        if (!left)
-            break;
-        over = (AT16(lower + (from + half) * 2) - wanted - 1) >> 63;
-        from += (half + 1) & -over;
-        left = half - (over & ~left & 1);
-    }
-    return from;
-}
-
 /* a < b without a branch: the borrow of a - b. */
 INLINE u32 netc_less(u64 a, u64 b)
 {
     return ((~a & b) | (~(a ^ b) & (a - b))) >> 63;
 }
 
-/* The interval of an IPv6 address, counted from 1. lows: 0 where no interval begins within a /64. */
-INLINE u32 netc_interval6(u8 *arena, u32 begins, u32 splits, u32 tables, u32 highs, u32 lows, u64 high, u64 low)
-{
-    u32 upper = high >> 48, at = begins + upper * 4, split = AT32(splits + upper * 4), from, left, i;
+/* One step of a search without branches, which the verifier would follow both ways; `over`: the middle does not begin behind the address. */
+#define NETC_HALVE(from, left, half, over) do { \
+    (from) += ((half) + 1) & -(over); \
+    (left) = (half) - ((over) & ~(left) & 1); \
+} while (0)
+#define RUN_FIRST(entry) ((entry) & ((1u << RUN_BITS) - 1))
+#define RUN_LEFT(entry) ((entry) >> RUN_BITS & 0x3f)
 
-    if (split)
-        at = tables + (split - 1 + (u32)(high >> (48 - SPLIT_BITS) & ((1 << SPLIT_BITS) - 1))) * 4;
-    from = AT32(at);
-    left = AT32(at + 4) - from;
+/* The leaf of an IPv4 address, or in a run its interval: then `values` tells (0: the interval itself). base: the number of IPv4's first interval. */
+INLINE u32 netc_leaf4(u8 *arena, u32 root, u32 tables, u32 lower, u32 values, u32 base, u32 address)
+{
+    u32 entry = AT32(root + (address >> 16) * 4), from, left, i;
+    u64 wanted = address & 0xffff;
+
+    if (entry & TABLE) {
+        entry = AT32(tables + ((entry & ~TABLE) + (address >> 8 & 0xff)) * 4);
+        if (entry & TABLE)
+            entry = AT32(tables + ((entry & ~TABLE) + (address & 0xff)) * 4);
+    }
+    if (!(entry & RUN))
+        return entry;
+    from = RUN_FIRST(entry);
+    left = RUN_LEFT(entry);
 #pragma clang loop unroll(disable)
-    for (i = 0; i < 24; i++) {
+    for (i = 0; i < 6; i++) {
+        u32 half = left >> 1;
+        if (!left)
+            break;
+        NETC_HALVE(from, left, half, (u32)((AT16(lower + (from + half) * 2) - wanted - 1) >> 63));
+    }
+    from += base - 1;
+    return values ? AT16(values + from * 2) : from;
+}
+
+/* lows: 0 where no interval begins within a /64. */
+INLINE u32 netc_leaf6(u8 *arena, u32 root, u32 tables, u32 highs, u32 lows, u32 values, u64 high, u64 low)
+{
+    u32 entry = AT32(root + (u32)(high >> 48) * 4), from, left, i;
+    u64 rest = high << 16;
+
+#pragma clang loop unroll(disable)
+    for (i = 2; i < 16; i++) {
+        if (!(entry & TABLE))
+            break;
+        if (i == 8)
+            rest = low;
+        entry = AT32(tables + ((entry & ~TABLE) + (u32)(rest >> 56)) * 4);
+        rest <<= 8;
+    }
+    if (!(entry & RUN))
+        return entry;
+    from = RUN_FIRST(entry);
+    left = RUN_LEFT(entry);
+#pragma clang loop unroll(disable)
+    for (i = 0; i < 6; i++) {
         u32 half = left >> 1, over;
         u64 key;
         if (!left)
@@ -49,10 +75,10 @@ INLINE u32 netc_interval6(u8 *arena, u32 begins, u32 splits, u32 tables, u32 hig
         over = 1 - netc_less(high, key);
         if (lows)                                   /* known when compiled */
             over &= 1 - ((1 - netc_less(key, high)) & netc_less(low, AT64(lows + (from + half) * 8)));
-        from += (half + 1) & -over;
-        left = half - (over & ~left & 1);
+        NETC_HALVE(from, left, half, over);
     }
-    return from;
+    from -= 1;
+    return values ? AT16(values + from * 2) : from;
 }
 
 /* The number of the lowest bit; `bits` is not zero. */

@@ -68,7 +68,7 @@ def pick(rules: Sequence[ir.Rule], sets: Mapping[str, ir.Set], classifier: str, 
 def shape_cost(shape: Shape) -> float:
     """ns a packet, with flows enough that the tables' size tells."""
     caches = next((cost for size, cost in _CACHES if shape.arena <= size), _MEMORY)
-    asked = sum(name.endswith(".begins4") for name in shape.names)
+    asked = sum(name.endswith(".root4") for name in shape.names)
     fields = sum(name in c_expr.FIELDS for name in shape.names)
     rows = _AGGREGATED if shape.aggregates else _ROW_WORD * shape.words
     return _TABLES + caches + _ADDRESS * asked + _FIELD * fields + rows + _BUCKETS * sum(map(bool, shape.buckets))

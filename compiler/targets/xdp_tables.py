@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, Tree, table_name
 from compiler.ir import Field
-from compiler.tables.address_ranges import SPLIT_BITS
+from compiler.tables.address_trie import RUN, RUN_BITS, TABLE
 from compiler.targets.c_program import CProgram, read_part, symbol
 
 
 def definitions(shape: Shape) -> str:
     """What stands before the program's function."""
-    return f"#define ARENA_SIZE {shape.arena}u\n#define SPLIT_BITS {SPLIT_BITS}\n" + read_part("tables.h")
+    numbers = {"ARENA_SIZE": shape.arena, "TABLE": TABLE, "RUN": RUN, "RUN_BITS": RUN_BITS}
+    return "".join(f"#define {name} {number}u\n" for name, number in numbers.items()) + read_part("tables.h")
 
 
 def lookup(c: CProgram, tables: Tables) -> str:
@@ -36,7 +37,7 @@ def _buckets(shape: Shape) -> str:
     """Both addresses' intervals and lists, the service's class and row, then the lists."""
     text = ""
     for name in (Field.SRC, Field.DST):
-        text += f"    u32 {name}_at = {_interval(shape, name)};\n"
+        text += f"    u32 {name}_at = {_leaf(shape, name)};\n"
         text += f"    u64 {name}_list = AT64({_root(shape, f'{name}.lists')} + {name}_at * 8);\n"
     text += f"    u32 service = {_class(shape, shape.service)};\n"
     text += f"    u32 wishes = {_root(shape, 'service.rows')} + service * {_root(shape, 'service.width')};\n"
@@ -66,7 +67,7 @@ def _field(shape: Shape, name: str) -> str:
     if name in (Field.SRC, Field.DST):
         if f"{name}.lists" in shape.names:
             return f"(u32)({name}_list >> 48)"
-        return f"AT16({_root(shape, f'{name}.classes')} + {_interval(shape, name)} * 2)"
+        return _leaf(shape, name)
     if name == SERVICE:
         return "service"
     if name == KINDS:
@@ -74,11 +75,14 @@ def _field(shape: Shape, name: str) -> str:
     return f"(p->have & HAVE_{symbol(name)} ? AT16({_root(shape, name)} + p->{symbol(name)} * 2) : 0)"
 
 
-def _interval(shape: Shape, name: str) -> str:
-    begins, lower, v4, absent = (_root(shape, f"{name}.{part}") for part in ("begins4", "lower4", "v4", "absent"))
-    tables6 = ", ".join(_root(shape, f"{name}.{part}6") for part in ("begins", "splits", "tables", "high", "low"))
-    of_v4 = f"{v4} + netc_interval4(arena, {begins}, {lower}, (u32)p->{name}_lo) - 1"
-    of_v6 = f"netc_interval6(arena, {tables6}, p->{name}_hi, p->{name}_lo) - 1"
+def _leaf(shape: Shape, name: str) -> str:
+    """Beside buckets the number of an interval, else a class."""
+    root4, tables4, lower, root6, tables6, high, low, values, base, absent = (
+        _root(shape, f"{name}.{part}")
+        for part in ("root4", "tables4", "lower4", "root6", "tables6", "high6", "low6", "classes", "v4", "absent")
+    )
+    of_v4 = f"netc_leaf4(arena, {root4}, {tables4}, {lower}, {values}, {base}, (u32)p->{name}_lo)"
+    of_v6 = f"netc_leaf6(arena, {root6}, {tables6}, {high}, {low}, {values}, p->{name}_hi, p->{name}_lo)"
     return f"(p->{name}.at.family == 4 ? {of_v4} : p->{name}.at.family == 6 ? {of_v6} : {absent})"
 
 

@@ -51,10 +51,10 @@ class Reader:
 
     def _filed(self, name: str) -> int:
         """The list is read to its end: the first that fits, and no later one may come before it."""
-        word = self._number(self.root[f"{name}.lists"] + 8 * self._interval(name), 8)
+        word = self._number(self.root[f"{name}.lists"] + 8 * self._leaf(name), 8)
         start, count = word & 0xFFFFFFFF, word >> 32 & 0xFFFF
         assert count <= self.shape.buckets[ADDRESSES.index(name)]
-        other = self._interval(ADDRESSES[1 - ADDRESSES.index(name)])
+        other = self._leaf(ADDRESSES[1 - ADDRESSES.index(name)])
         row = self.root["service.rows"] + self._class(self.shape.service) * self.root["service.width"]
         found, before = [], -1
         for at in range(start, start + count):
@@ -76,39 +76,37 @@ class Reader:
             return self._class(self.shape.service)
         if name in ADDRESSES:
             if f"{name}.lists" in self.root:
-                return self._number(self.root[f"{name}.lists"] + 8 * self._interval(name), 8) >> 48
-            return self._number(self.root[f"{name}.classes"] + 2 * self._interval(name), 2)
+                return self._number(self.root[f"{name}.lists"] + 8 * self._leaf(name), 8) >> 48
+            return self._leaf(name)
         if name == "kinds":
             return self._number(self.root["kinds"] + 2 * self.kinds, 2) if "kinds" in self.root else 0
         return self._number(self.root[name] + 2 * self.fields[name], 2) if name in self.fields else 0
 
-    def _interval(self, name: str) -> int:
+    def _leaf(self, name: str) -> int:
+        """Of the address: beside lists an interval, else a class."""
         value = self.fields.get(name)
         if value is None:
-            return self.root[f"{name}.absent"]
-        if value >= ir.V4_BASE:
-            return self.root[f"{name}.v4"] + self._of_v4(name, value - ir.V4_BASE) - 1
-        return self._of_v6(name, value) - 1
+            return self.root.get(f"{name}.absent", 0)
+        family, octets = (4, (value - ir.V4_BASE).to_bytes(4, "big")) if value >= ir.V4_BASE else (6, value.to_bytes(16, "big"))
+        entry = self._number(self.root[f"{name}.root{family}"] + 4 * (octets[0] << 8 | octets[1]), 4)
+        for octet in octets[2:]:
+            if not entry >> 31:
+                break
+            entry = self._number(self.root[f"{name}.tables{family}"] + 4 * ((entry & 0x7FFFFFFF) + octet), 4)
+        assert not entry >> 31, "a trie without an end"
+        return self._in_run(name, family, entry, value) if entry >> 30 else entry
 
-    def _of_v4(self, name: str, value: int) -> int:
-        """Counted from 1: the last interval that does not begin behind the address."""
-        upper, lower = divmod(value, 1 << 16)
-        first, end = (self._number(self.root[f"{name}.begins4"] + 4 * (upper + step), 4) for step in (0, 1))
-        starts = [self._number(self.root[f"{name}.lower4"] + 2 * at, 2) for at in range(first, end)]
-        return first + bisect_right(starts, lower)
+    def _in_run(self, name: str, family: int, entry: int, value: int) -> int:
+        """The last of the run's intervals that does not begin behind the address, or the one before the run."""
+        first, many = entry & 0xFFFFFF, entry >> 24 & 0x3F
+        starts = [self._start(name, family, number) for number in range(first, first + many)]
+        wanted = (value & 0xFFFF, 0) if family == 4 else divmod(value, 1 << 64)
+        interval = first - 1 + bisect_right(starts, wanted) + (self.root[f"{name}.v4"] if family == 4 else 0)
+        return self._number(self.root[f"{name}.classes"] + 2 * interval, 2) if f"{name}.classes" in self.root else interval
 
-    def _of_v6(self, name: str, value: int) -> int:
-        """Counted from 1, as for IPv4."""
-        high, low = divmod(value, 1 << 64)
-        upper = high >> 48
-        split = self._number(self.root[f"{name}.splits6"] + 4 * upper, 4)
-        at = self.root[f"{name}.begins6"] + 4 * upper
-        if split:
-            at = self.root[f"{name}.tables6"] + 4 * (split - 1 + (high >> 36 & 0xFFF))
-        first, end = (self._number(at + 4 * step, 4) for step in (0, 1))
-        return first + bisect_right([self._start6(name, number) for number in range(first, end)], (high, low))
-
-    def _start6(self, name: str, number: int) -> tuple[int, int]:
+    def _start(self, name: str, family: int, number: int) -> tuple[int, int]:
+        if family == 4:
+            return self._number(self.root[f"{name}.lower4"] + 2 * number, 2), 0
         high = self._number(self.root[f"{name}.high6"] + 8 * number, 8)
         return high, self._number(self.root[f"{name}.low6"] + 8 * number, 8) if f"{name}.low6" in self.root else 0
 

@@ -8,9 +8,7 @@ from bisect import bisect_right
 import numpy as np
 import pytest
 
-from compiler.tables import address_ranges
-
-V4, V6 = (1 << 32) - 1, (1 << 128) - 1
+from compiler.tables import address_trie
 
 
 def keys_of(starts: list[int], size: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -34,47 +32,52 @@ def random_starts(rng: random.Random, bits: int, count: int) -> list[int]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 40, 3000])
-def test_an_ipv4_address_lies_in_the_last_interval_that_does_not_begin_behind_it(count: int) -> None:
-    rng = random.Random(count)
-    starts = random_starts(rng, 32, count)
-    found = address_ranges.build4(keys_of(starts, 4))
-    assert len(found.begins) == (1 << 16) + 1 and found.begins[0] == 0 and found.begins[-1] == len(starts)
-    for value in probes(rng, starts, V4):
-        first, end = (int(number) for number in found.begins[value >> 16 : (value >> 16) + 2])
-        got = first + sum(1 for at in range(first, end) if found.lower[at] <= value & 0xFFFF) - 1
-        assert got == bisect_right(starts, value) - 1, hex(value)
+def looked_up(trie: address_trie.Trie, starts: list[int], octets: bytes) -> tuple[int, bool]:
+    """The interval of an address, and whether a leaf told it; leaves hold intervals here."""
+    entry = int(trie.root[octets[0] << 8 | octets[1]])
+    for octet in octets[2:]:
+        if not entry & address_trie.TABLE:
+            break
+        entry = int(trie.tables[(entry & ~address_trie.TABLE) + octet])
+    assert not entry & address_trie.TABLE, "a trie without an end"
+    if not entry & address_trie.RUN:
+        return entry, True
+    first, many = entry & (1 << address_trie.RUN_BITS) - 1, entry >> address_trie.RUN_BITS & 0x3F
+    return first - 1 + bisect_right(starts[first : first + many], int.from_bytes(octets, "big")), False
 
 
-def test_all_65536_ends_of_one_upper_half_are_found() -> None:
+@pytest.mark.parametrize(("size", "count"), [(4, 1), (4, 2), (4, 40), (4, 3000), (16, 1), (16, 2), (16, 3), (16, 60), (16, 1500)])
+def test_an_address_lies_in_the_last_interval_that_does_not_begin_behind_it(size: int, count: int) -> None:
+    rng = random.Random(1000 * size + count)
+    starts = random_starts(rng, 8 * size, count)
+    trie = address_trie.build(keys_of(starts, size), np.arange(len(starts)))
+    assert len(trie.root) == 1 << 16 and len(trie.tables) % 256 == 0
+    for value in probes(rng, starts, (1 << 8 * size) - 1):
+        assert looked_up(trie, starts, value.to_bytes(size, "big"))[0] == bisect_right(starts, value) - 1, hex(value)
+
+
+def test_a_leaf_gives_the_value_of_its_interval() -> None:
+    starts = [0, *(number << 16 for number in range(1, 50))]
+    trie = address_trie.build(keys_of(starts, 4), np.array([7 * at % 11 for at in range(50)]))
+    assert [int(trie.root[at]) for at in range(50)] == [7 * at % 11 for at in range(50)] and len(trie.tables) == 0
+
+
+def test_sparse_hosts_are_runs_and_crowded_prefixes_tables() -> None:
+    hosts = [0, *((7 << 16) + 3 * number for number in range(1, 17))]
+    assert len(address_trie.build(keys_of(hosts, 4), np.arange(len(hosts))).tables) == 0
+    prefixes = [0, *((7 << 16) + (number << 8) for number in range(1, 256))]
+    trie = address_trie.build(keys_of(prefixes, 4), np.arange(len(prefixes)))
+    assert len(trie.tables) == 256 and all(looked_up(trie, prefixes, start.to_bytes(4, "big")) == (at, True) for at, start in enumerate(prefixes))
+
+
+def test_all_65536_addresses_of_one_upper_half_are_found() -> None:
     starts = [0, *range(7 << 16, 8 << 16)]
-    found = address_ranges.build4(keys_of(starts, 4))
-    assert (found.begins[7], found.begins[8], found.begins[9]) == (1, 65537, 65537)
-    assert (found.lower[1:] == np.arange(1 << 16)).all()
+    trie = address_trie.build(keys_of(starts, 4), np.arange(len(starts)))
+    assert all(looked_up(trie, starts, start.to_bytes(4, "big"))[0] == at for at, start in enumerate(starts))
 
 
-def looked_up(found: address_ranges.Ranges6, value: int) -> int:
-    """The interval of an address, by the tables and a walk over what they leave."""
-    high, low = divmod(value, 1 << 64)
-    upper = high >> 48
-    begins, at = (found.begins, upper) if not found.splits[upper] else (found.tables, int(found.splits[upper]) - 1 + (high >> 36 & 0xFFF))
-    first, end = int(begins[at]), int(begins[at + 1])
-    lows = found.low if len(found.low) else np.zeros(len(found.high), np.uint64)
-    return first + sum(1 for at in range(first, end) if (int(found.high[at]), int(lows[at])) <= (high, low)) - 1
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 60, 1500])
-def test_an_ipv6_address_too(count: int) -> None:
-    rng = random.Random(1000 + count)
-    starts = random_starts(rng, 128, count)
-    found = address_ranges.build6(keys_of(starts, 16))
-    for value in probes(rng, starts, V6):
-        assert looked_up(found, value) == bisect_right(starts, value) - 1, hex(value)
-
-
-def test_upper_bits_with_many_intervals_are_split() -> None:
-    starts = [0, *(0x2001 << 112 | number << 80 for number in range(1, 500))]
-    found = address_ranges.build6(keys_of(starts, 16))
-    assert np.count_nonzero(found.splits) == 1 and found.splits[0x2001] == 1 and len(found.tables) == (1 << 12) + 1
-    assert len(found.low) == 0
-    assert all(looked_up(found, start + step) == at for at, start in enumerate(starts) for step in (0, 1))
+def test_no_table_is_there_that_nothing_leads_to() -> None:
+    starts = random_starts(random.Random(6), 128, 300)
+    trie = address_trie.build(keys_of(starts, 16), np.arange(300))
+    tables = [int(entry) & ~address_trie.TABLE for part in (trie.root, trie.tables) for entry in part if entry & address_trie.TABLE]
+    assert sorted(tables) == list(range(0, len(trie.tables), 256)) and tables

@@ -190,16 +190,14 @@ def _wrong_combination(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "fill", lambda own, other, filed, records, wishes: real(own, other, filed, records, wishes ^ 1))
 
 
-def _begins_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tables.address_ranges.build4
+def _roots_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tables.address_trie.build
 
-    def shifted(keys: object) -> object:
-        made = real(keys)  # type: ignore[arg-type]
-        begins = made.begins.copy()
-        begins[1:-1] = begins[:-2]
-        return tables.address_ranges.Ranges4(begins, made.lower)
+    def shifted(*arguments: object) -> object:
+        made = real(*arguments)  # type: ignore[arg-type]
+        return tables.address_trie.Trie(np.roll(made.root, 1), made.tables)
 
-    monkeypatch.setattr(tables.address_ranges, "build4", shifted)
+    monkeypatch.setattr(tables.address_trie, "build", shifted)
 
 
 def _an_aggregate_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,8 +212,8 @@ def _an_aggregate_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _class_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tables.address_ranges.build6
-    monkeypatch.setattr(tables.address_ranges, "build6", lambda keys: real(np.vstack([keys[:1], keys[:-1]]) if len(keys) > 1 else keys))
+    real = tables.address_trie.build
+    monkeypatch.setattr(tables.address_trie, "build", lambda keys, values: real(keys, np.roll(values, 1)))
 
 
 def _absent_counts_as_present(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +227,7 @@ def _of_two_families_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 MUTANTS = (
-    _sweep_off_by_one, _lost_atom, _lists_backwards, _list_one_short, _wrong_combination, _begins_shifted, _an_aggregate_missing,
+    _sweep_off_by_one, _lost_atom, _lists_backwards, _list_one_short, _wrong_combination, _roots_shifted, _an_aggregate_missing,
     _class_of_the_next, _absent_counts_as_present, _of_two_families_one,
 )  # fmt: skip
 
