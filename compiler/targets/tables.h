@@ -12,15 +12,11 @@ INLINE u32 netc_less(u64 a, u64 b)
     return ((~a & b) | (~(a ^ b) & (a - b))) >> 63;
 }
 
-/* One step of a search without branches, which the verifier would follow both ways; `over`: the middle does not begin behind the address. */
-#define NETC_HALVE(from, left, half, over) do { \
-    (from) += ((half) + 1) & -(over); \
-    (left) = (half) - ((over) & ~(left) & 1); \
-} while (0)
 #define RUN_FIRST(entry) ((entry) & ((1u << RUN_BITS) - 1))
 #define RUN_LEFT(entry) ((entry) >> RUN_BITS & 0x3f)
 
-/* The leaf of an IPv4 address, or in a run its interval: then `values` tells (0: the interval itself). base: the number of IPv4's first interval. */
+/* Runs are searched without branches, which the verifier would follow both ways; `over`: the middle does not begin behind the address.
+ * The leaf of an IPv4 address, or in a run its interval: then `values` tells (0: the interval itself). base: the number of IPv4's first interval. */
 INLINE u32 netc_leaf4(u8 *arena, u32 root, u32 tables, u32 lower, u32 values, u32 base, u32 address)
 {
     u32 entry = AT32(root + (address >> 16) * 4), from, left, i;
@@ -37,10 +33,12 @@ INLINE u32 netc_leaf4(u8 *arena, u32 root, u32 tables, u32 lower, u32 values, u3
     left = RUN_LEFT(entry);
 #pragma clang loop unroll(disable)
     for (i = 0; i < 6; i++) {
-        u32 half = left >> 1;
+        u32 half = left >> 1, over;
         if (!left)
             break;
-        NETC_HALVE(from, left, half, (u32)((AT16(lower + (from + half) * 2) - wanted - 1) >> 63));
+        over = (AT16(lower + (from + half) * 2) - wanted - 1) >> 63;
+        from += (half + 1) & -over;
+        left = half - (over & ~left & 1);
     }
     from += base - 1;
     return values ? AT16(values + from * 2) : from;
@@ -75,7 +73,8 @@ INLINE u32 netc_leaf6(u8 *arena, u32 root, u32 tables, u32 highs, u32 lows, u32 
         over = 1 - netc_less(high, key);
         if (lows)                                   /* known when compiled */
             over &= 1 - ((1 - netc_less(key, high)) & netc_less(low, AT64(lows + (from + half) * 8)));
-        NETC_HALVE(from, left, half, over);
+        from += (half + 1) & -over;
+        left = half - (over & ~left & 1);
     }
     from -= 1;
     return values ? AT16(values + from * 2) : from;

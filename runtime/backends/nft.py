@@ -6,6 +6,7 @@ is opened in it. Nothing here goes through a shell or a text that nft parses: on
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,8 +22,7 @@ def run(commands: Sequence[Json], dry_run: bool = False, terse: bool = False) ->
 
     dry_run: the kernel is asked and nothing is changed (nft --check). terse: listings without the elements of sets, which are many.
     """
-    nftables = _binding()
-    context = nftables.Nftables()
+    context = _context()
     context.set_json_output(True)
     context.set_dry_run(dry_run)
     context.set_terse_output(terse)
@@ -62,6 +62,16 @@ def counters(family: str, table: str) -> dict[str, tuple[int, int]]:
 def names(items: Iterable[Json], kind: str) -> set[str]:
     """The names of one kind of object (chain, set, counter, limit) in a listing."""
     return {item[kind]["name"] for item in items if kind in item}
+
+
+def _context() -> Any:
+    """A libnftables context. Signals wait: the binding's __del__ fails on an object that was interrupted half made, and says so on stderr."""
+    nftables = _binding()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        return nftables.Nftables()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _binding() -> Any:

@@ -202,8 +202,8 @@ def test_a_mutant_of_the_look_up_is_caught(name: str, tmp_path: Path, monkeypatc
 
 _MUTANTS6 = {
     "the lower half is not asked": ("if (lows) ", "if (0) "),
-    "the next of the split's entries": ("(split - 1 + ", "(split + "),
-    "the split takes other bits": ("high >> (48 - SPLIT_BITS)", "high >> (47 - SPLIT_BITS)"),
+    "a table is entered by other bits": ("(u32)(rest >> 56)", "(u32)(rest >> 55 & 0xff)"),
+    "the interval behind a run's": ("    from -= 1;\n", ""),
 }
 
 
