@@ -81,7 +81,6 @@ EDITS = {  # what is done by hand → the edit, and what the finding has to say
     "an element added": (lambda: f"add element netdev netc {office()} {{ 12.0.0.0 }}", "set office.4: its members are not the policy's"),
     "a set flushed": (lambda: f"flush set netdev netc {office()}", "set office.4: its members are not the policy's"),
     "a limit's rate": (lambda: reload("rate 100/second", "rate 100000/second"), "the table was changed by hand"),
-    "a table made dormant": (lambda: "add table netdev netc { flags dormant; }", "made anew, or dormant"),
     "a table deleted": (lambda: "delete table netdev netc", "it is not there"),
     "everything flushed": (lambda: "flush ruleset", "it is not there"),
 }  # fmt: skip
