@@ -12,12 +12,16 @@ import resource
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frames import FrameError
 from compiler.import_classbench import ImportFailed
 from compiler.source import NOWHERE, Sources
 from compiler.tables.capture import CaptureError
+
+if TYPE_CHECKING:
+    from compiler.pipeline import Compilation
 
 STAGES = ("ir", "c", "tc", "nft", "ethtool", "plan")
 
@@ -66,9 +70,17 @@ def _parser() -> argparse.ArgumentParser:
         if name == "compile":
             command.add_argument("-o", "--output", default="-", help="bundle file; - is stdout")
             command.add_argument("--emit", choices=STAGES, help="print a stage instead of making a bundle")
+            command.add_argument("--index", type=Path, help="write here what a later change of single rules has to know")
         if name == "interp":
             command.add_argument("capture", type=Path)
             command.add_argument("--nic", default="", help="the nic that the packets come in by; the first of the policy")
+    changing = commands.add_parser("change", help="what of an applied policy's tables a changed text changes, on stdout")
+    changing.add_argument("index", type=Path)
+    changing.add_argument("file", type=Path)
+    changing.add_argument("--base", required=True, help="the bundle that the index belongs to")
+    changing.add_argument("--target")
+    changing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    changing.set_defaults(run=_change)
     explain = commands.add_parser("explain", help="the page of a diagnostic's code")
     explain.add_argument("code")
     explain.set_defaults(run=_explain, file=Path("-"))
@@ -119,7 +131,40 @@ def _compile(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
         sys.stdout.write(emit.stage(made, options.emit))
     else:
         _write(options.output, bundle.encode(made.bundle))
+        if options.index:
+            _write_index(options, sources, made)
     return made.warnings
+
+
+def _write_index(options: argparse.Namespace, sources: Sources, made: Compilation) -> None:
+    """Nothing where the policy's rules cannot change one by one."""
+    import msgspec
+
+    from compiler import change_index
+
+    tops = change_index.statements(made.statements, str(options.file), sources)
+    index = change_index.make(options.file, sources, tops, made.program, change_index.profile_digest(options.target), made.changeable)
+    options.index.write_bytes(msgspec.json.encode(index) if index else b"")
+
+
+def _change(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
+    """On stdout: the change as a file; or JSON: {"same": true}, {"whole": why}."""
+    import msgspec
+
+    from compiler import change, change_index
+    from compiler.tables import changes
+
+    try:
+        index = msgspec.json.decode(options.index.read_bytes(), type=change_index.Index)
+        found = change.delta(index, options.base, options.file, change_index.profile_digest(options.target))
+    except change.Whole as error:
+        print(json.dumps({"whole": str(error)}))
+        return []
+    if found is None:
+        print(json.dumps({"same": True}))
+    else:
+        sys.stdout.buffer.write(changes.encode(found))
+    return []
 
 
 def _write(output: str, data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiler import check, ir, resolve
+from compiler import check, ir, resolve, syntax
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.findings import Findings, LiteralError
 from compiler.source import Sources, Span
@@ -13,10 +13,11 @@ from compiler.source import Sources, Span
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A policy that is right, and its lints."""
+    """A policy that is right, its lints, and the statements that it was made from."""
 
     program: ir.Program
     warnings: list[Diagnostic]
+    statements: list[syntax.Statement]
 
 
 _EMPTY = ir.Program()
@@ -32,7 +33,7 @@ def load(path: Path, sources: Sources) -> Loaded:
         raise CompileError([Diagnostic(error.code, error.message, Span(str(path), 1, 1, 1, 2), error.help)]) from None
     scope = resolve.declare(statements, sources, findings)
     program = check.program(scope, statements)
-    return Loaded(program, findings.check())
+    return Loaded(program, findings.check(), statements)
 
 
 def parse_expr(

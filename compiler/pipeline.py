@@ -11,9 +11,10 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from compiler import bundle, ir, ir_spec, passes, place, protect, protect_unread, scenario
+from compiler import bundle, ir, ir_spec, passes, place, protect, protect_unread, scenario, syntax
+from compiler.change_index import Changeable
 from compiler.diagnostics import CompileError, Diagnostic
-from compiler.frontend import load
+from compiler.frontend import Loaded, load
 from compiler.interp import Interpreter
 from compiler.profile import Profile
 from compiler.source import NOWHERE, Sources
@@ -28,27 +29,36 @@ MIN_FRAME = 14  # bytes: the kernel's test run refuses less
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """A compiled policy with what a reader may want to see of each stage. `sources`: C text by program name."""
+    """A compiled policy with what a reader may want to see of each stage. `sources`: C text by program name; `changeable`: the programs
+    that take changes of single rules (change_index)."""
 
     program: ir.Program
     placed: place.Placed
     bundle: bundle.Bundle
     sources: dict[str, str]
     warnings: list[Diagnostic]
+    statements: list[syntax.Statement]
+    changeable: tuple[Changeable, ...]
 
 
 def check(path: Path, sources: Sources) -> tuple[ir.Program, list[Diagnostic]]:
     """Parse, resolve, check, prove. Returns the program and its lints. Raises CompileError."""
+    loaded = _checked(path, sources)
+    return loaded.program, loaded.warnings
+
+
+def _checked(path: Path, sources: Sources) -> Loaded:
     loaded = load(path, sources)
     ir_spec.check(loaded.program)
     if cuts := protect.prove(loaded.program):
         raise CompileError([*loaded.warnings, *cuts])
-    return loaded.program, loaded.warnings
+    return loaded
 
 
 def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilation:
     """Everything, from the file to the bundle; no privilege and no live system. Raises CompileError."""
-    program, warnings = check(path, sources)
+    loaded = _checked(path, sources)
+    program, warnings = loaded.program, loaded.warnings
     optimised, found = passes.run(program)
     placed = place.place(optimised, profile)
     found = [*found, *protect_unread.unread(placed)]
@@ -71,7 +81,10 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
         sets=tuple({item.map: item for item in (*made.sets, *shaped.sets)}.values()),
         static=tuple(_static(item) for item in program.sets if item.size is None),
     )
-    return Compilation(optimised, placed, _named_from(whole, path.parent), {**made.sources, **shaped.sources}, [*warnings, *found])
+    texts = {**made.sources, **shaped.sources}
+    return Compilation(
+        optimised, placed, _named_from(whole, path.parent), texts, [*warnings, *found], loaded.statements, made.changeable
+    )
 
 
 def _static(item: ir.Set) -> bundle.StaticSet:

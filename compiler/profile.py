@@ -88,19 +88,24 @@ def shipped() -> tuple[str, ...]:
 @cache
 def default() -> Profile:
     """The profile when no --target is given."""
-    return load(_SHIPPED / "generic.yaml")
+    return load(path_of(None))
 
 
 def chosen(target: str | None) -> Profile:
     """What `--target` names: a shipped profile, or else a file; without it the default. Raises ProfileError."""
+    return load(path_of(target)) if target else default()
+
+
+def path_of(target: str | None) -> Path:
+    """The file of what `--target` names. Raises ProfileError."""
     if not target:
-        return default()
+        return _SHIPPED / "generic.yaml"
     if target in shipped():
-        return load(_SHIPPED / f"{target}.yaml")
+        return _SHIPPED / f"{target}.yaml"
     if not Path(target).exists():
         helps = f"name a file or one of {', '.join(shipped())}; write a file with: netc probe DEV -o {target}"
         raise ProfileError(target, f"there is no profile {target!r}", helps)
-    return load(Path(target))
+    return Path(target)
 
 
 def load(path: Path) -> Profile:

@@ -28,6 +28,11 @@ def read_policy(path: Path, sources: Sources, findings: Findings) -> list[syntax
     return _Reader(sources, findings).read(path, read_text(path, MAX_POLICY_FILE), ())
 
 
+def read_lines(path: Path, text: str, sources: Sources, findings: Findings) -> list[syntax.Statement]:
+    """As read_policy, of a text that was read before."""
+    return _Reader(sources, findings).read(path, text, ())
+
+
 class _Reader:
     def __init__(self, sources: Sources, findings: Findings) -> None:
         self.sources, self.findings = sources, findings

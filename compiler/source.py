@@ -38,6 +38,10 @@ class Sources:
         lines = self._text.get(file, [])
         return lines[number - 1] if 0 < number <= len(lines) else None
 
+    def texts(self) -> dict[str, str]:
+        """Every file's text by its name, in the order of reading."""
+        return {file: "\n".join(lines) for file, lines in self._text.items()}
+
     def digest(self) -> str:
         """SHA-256 over every file's text, in the order of reading: what a bundle says it was made from."""
         whole = hashlib.sha256()

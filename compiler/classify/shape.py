@@ -33,9 +33,12 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
+    """broad: the records of the terms that are not filed under an address, by their bit in a row."""
+
     shape: Shape
     root: bytes
     arena: bytes
+    broad: tuple[int, ...] = ()
 
 
 def table_name(tree_: Tree) -> str:

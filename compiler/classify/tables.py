@@ -54,10 +54,10 @@ class _Arena:
         if len(self.data) + size > MAX_ARENA:
             raise TooLarge(f"tables of {len(self.data) + size >> 20} MiB; {MAX_ARENA >> 20} MiB are possible")
 
-    def finish(self, **shape: object) -> Tables:
+    def finish(self, broad: I64, **shape: object) -> Tables:
         size = max(MIN_ARENA, 1 << (len(self.data) - 1).bit_length())
         made = Shape(names=tuple(self.root), arena=size, **shape)  # type: ignore[arg-type]
-        return Tables(made, np.array(list(self.root.values()), "<u4").tobytes(), bytes(self.data).ljust(size, b"\0"))
+        return Tables(made, np.array(list(self.root.values()), "<u4").tobytes(), bytes(self.data).ljust(size, b"\0"), tuple(broad.tolist()))
 
 
 def build(terms: Sequence[Term], records: Mapping[int, int]) -> Tables:
@@ -86,7 +86,7 @@ def _with_rows(sides: Sequence[Side], services: Sequence[Group], record: I64, ar
         arena.add(f"{name}.classes", classes.of_interval.astype("<u2"))
         _trie(name, side.partition, classes.of_interval, arena)
     found, words, aggregates = _rows(fields, record, arena)
-    return arena.finish(trees=found, words=words, aggregates=aggregates)
+    return arena.finish(record, trees=found, words=words, aggregates=aggregates)
 
 
 def _with_buckets(sides: Sequence[Side], filed: I64, service: Group, record: I64, arena: _Arena) -> Tables:
@@ -112,7 +112,7 @@ def _with_buckets(sides: Sequence[Side], filed: I64, service: Group, record: I64
         arena.root[f"{name}.absent"] = side.partition.intervals
     found, words, aggregates = _rows(fields, record[broad], arena)
     tree_ = tree(service)
-    return arena.finish(trees=found, words=words, aggregates=aggregates, buckets=(most[0], most[1]), service=tree_)
+    return arena.finish(record[broad], trees=found, words=words, aggregates=aggregates, buckets=(most[0], most[1]), service=tree_)
 
 
 def _listed(most: int) -> int:

@@ -29,6 +29,7 @@ struct packet {
     u16 ethertype, vlan, vlan_inner, proto, dscp, ttl, sport, dport, tcp_flags, icmp_type, icmp_code, tos;
     u64 change;                                     /* of sets by hand, the last one done when the packet came (keyed.h) */
     u32 row[8];                                     /* where each group's row begins in the tables (compiler.classify) */
+    u32 found, half, entry;                         /* the record found there; what changed since then (changes.h) */
 };
 typedef volatile struct packet packet_t;
 

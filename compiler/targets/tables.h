@@ -1,6 +1,7 @@
 /* Look-ups in the arena of compiler.classify.tables. After prelude.h; the text in front defines ARENA_SIZE, TABLE, RUN and RUN_BITS.
  *
  * Offsets are bytes and come from the root; the mask is for the verifier alone, since every offset that the compiler writes lies inside.
+ * GONE(record): 1 when the rule of a record is no longer there (changes.h), 0 where no rule can go.
  */
 #define AT8(at) (*(u8 *)(arena + ((at) & (ARENA_SIZE - 1))))
 #define AT16(at) (*(u16 *)(arena + ((at) & (ARENA_SIZE - 2))))
@@ -103,7 +104,7 @@ INLINE u32 netc_lowest(u8 *arena, u64 bits)
             break; \
         if ((other) - (u32)(netc_head >> 32) > (u32)netc_tail) \
             continue; \
-        if (AT8((service) + (u32)(netc_tail >> 35)) >> (netc_tail >> 32 & 7) & 1) { \
+        if (AT8((service) + (u32)(netc_tail >> 35)) >> (netc_tail >> 32 & 7) & 1 & ~GONE((u32)netc_head)) { \
             (found) = (u32)netc_head; \
             break; \
         } \

@@ -11,9 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from compiler import bundle, ir, place
+from compiler.change_index import Changeable
 from compiler.classify.shape import NOTHING, TooLarge
 from compiler.diagnostics import CompileError
-from compiler.targets import c_expr, c_nest, c_sets, tcx, xdp_classifier, xdp_rules, xdp_steer, xdp_tables
+from compiler.tables.changes import Layout
+from compiler.targets import c_expr, c_nest, c_sets, tcx, xdp_changes, xdp_classifier, xdp_rules, xdp_steer, xdp_tables
 from compiler.targets.c_program import CProgram, counter
 
 _RESERVED = ("seen", "default", "control", "handed-on", "unmarked", "elsewhere")
@@ -21,7 +23,8 @@ _RESERVED = ("seen", "default", "control", "handed-on", "unmarked", "elsewhere")
 
 @dataclass(frozen=True, slots=True)
 class XdpParts:
-    """What goes into the bundle; `sources`: C text by program name; `reasons`: how each list is judged, and why so."""
+    """What goes into the bundle; `sources`: C text by program name; `reasons`: how each list is judged, and why so; `changeable`: lists
+    whose rules can change without a compilation."""
 
     maps: tuple[bundle.Map, ...]
     programs: tuple[bundle.Code, ...]
@@ -29,6 +32,7 @@ class XdpParts:
     sets: tuple[bundle.DynamicSet, ...]
     sources: dict[str, str]
     reasons: tuple[bundle.Placement, ...] = ()
+    changeable: tuple[Changeable, ...] = ()
 
 
 def lower(placed: place.Placed, classifier: str = "auto") -> XdpParts:
@@ -41,6 +45,7 @@ def lower(placed: place.Placed, classifier: str = "auto") -> XdpParts:
     indices = {nic.nic.name: nic.index for nic in placed.nics}
     made: list[tuple[bundle.Code, CProgram]] = []
     reasons: list[bundle.Placement] = []
+    changeable: list[Changeable] = []
     for nic in placed.nics:
         chain = early_chain(nic)
         if chain or xdp_steer.needed(nic):
@@ -50,9 +55,10 @@ def lower(placed: place.Placed, classifier: str = "auto") -> XdpParts:
             program = _Program(c, nic, chain, steers.get(nic.nic.name), indices, classifier)
             made.append((c.finish(program.body(), frags=nic.nic.xdp == "native"), c))
             reasons += program.reasons
+            changeable += program.changeable()
         if tcx.carries(nic) and not any(shape.direction == "in" for shape in nic.shapes):
             made.append(tcx.ingress(nic, sets))
-    return replace(_parts(made, sets), reasons=tuple(reasons))
+    return replace(_parts(made, sets), reasons=tuple(reasons), changeable=tuple(changeable))
 
 
 def early_chain(nic: place.NicPlacement) -> place.ChainPlacement | None:
@@ -90,12 +96,22 @@ class _Program:
     ) -> None:
         self.c, self.nic, self.chain, self.steer, self.indices, self.classifier = c, nic, chain, steer, indices, classifier
         self.reasons: list[bundle.Placement] = []
+        self.layout: Layout | None = None
+        self.picked: xdp_classifier.Pick | None = None
 
     def body(self) -> str:
         self._counters()
         judging = self._judging() if self.chain else ""
         steering = self._steering()
+        if self.layout:
+            xdp_changes.add_map(self.c, self.layout)
         return self._entry() + judging + self._passed() + steering + "    return XDP_PASS;\n" + self._dropped()
+
+    def changeable(self) -> list[Changeable]:
+        """What may change without this program: the rules in tables, where no later stage has rules of the same list."""
+        if self.layout is None or self.picked is None or self.chain is None or self.chain.late:
+            return []
+        return [xdp_changes.changeable(self.c, self.chain.chain, self.picked, self.layout)]
 
     def _counters(self) -> None:
         """The order in which people read them: seen, the rules as they stand, then the rest."""
@@ -154,14 +170,17 @@ class _Program:
         if picked.tables is None:
             listed = [(item, c_expr.true_when(item.when, self.c)) for item in rules]
             return c_nest.rules(listed, lambda item, condition: self._rule(chain, item, condition))
-        self.c.definitions = xdp_tables.definitions(picked.tables.shape)
-        lines = [xdp_tables.lookup(self.c, picked.tables)]
+        if len(rules) - len(picked.straight) >= xdp_changes.LEAST:
+            self.layout = Layout(len(self.c.counters), picked.tables.shape.words)
+            self.picked = picked
+        self.c.definitions = xdp_tables.definitions(picked.tables.shape, self.layout)
+        lines = [xdp_tables.lookup(self.c, picked.tables, self.layout)]
         for item in picked.straight:
             condition = c_expr.true_when(item.when, self.c)
             if condition != c_expr.NEVER:
                 before = f"found > {self.c.index(f'{chain.name}.{item.name}') << 1}u"
                 lines.append(self._rule(chain, item, f"{before} && {condition}"))
-        lines.append(f"    if (found != {NOTHING}u) {{ p->judged = found >> 1; if (found & 1) goto passed; goto dropped; }}\n")
+        lines.append(f"    if (found != {NOTHING}u) {{ p->judged = record >> 1; if (record & 1) goto passed; goto dropped; }}\n")
         return "".join(lines)
 
     def _pick(self, chain: ir.Chain, rules: tuple[ir.Rule, ...]) -> xdp_classifier.Pick:
@@ -216,7 +235,8 @@ class _Program:
 
     def _count_judged(self) -> str:
         """Count what was judged, once for all rules; the bound is for the verifier."""
-        return f"    {{ u32 judged = p->judged; if (judged < {len(self.c.counters)}) COUNT(judged, bytes); }}\n"
+        count = f"    {{ u32 judged = p->judged; if (judged < {len(self.c.counters)}) COUNT(judged, bytes); }}\n"
+        return count + (xdp_changes.count(self.c) if self.layout else "")
 
     def _steering(self) -> str:
         if self.steer is None or not xdp_steer.needed(self.nic):

@@ -8,17 +8,26 @@ from __future__ import annotations
 from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, Tree, table_name
 from compiler.ir import Field
 from compiler.tables.address_trie import RUN, RUN_BITS, TABLE
+from compiler.tables.changes import Layout
+from compiler.targets import xdp_changes
 from compiler.targets.c_program import CProgram, read_part, symbol
 
 
-def definitions(shape: Shape) -> str:
-    """What stands before the program's function."""
+def definitions(shape: Shape, layout: Layout | None) -> str:
+    """What stands before the program's function. layout: of the rules that may change without the tables, None where none may."""
     numbers = {"ARENA_SIZE": shape.arena, "TABLE": TABLE, "RUN": RUN, "RUN_BITS": RUN_BITS}
-    return "".join(f"#define {name} {number}u\n" for name, number in numbers.items()) + read_part("tables.h")
+    gone = xdp_changes.definitions(layout) + "#define GONE(record) RULE_GONE(record)\n" if layout else "#define GONE(record) 0\n"
+    return gone + "".join(f"#define {name} {number}u\n" for name, number in numbers.items()) + read_part("tables.h")
 
 
-def lookup(c: CProgram, tables: Tables) -> str:
-    """Statements; `found` is declared by them."""
+def lookup(c: CProgram, tables: Tables, layout: Layout | None) -> str:
+    """Statements; `found` and `record` are declared by them."""
+    before = xdp_changes.begin(c) if layout else ""
+    behind = xdp_changes.ask(tables.shape) if layout else "    u32 record = found;\n"
+    return before + _lookup(c, tables, layout is not None) + behind
+
+
+def _lookup(c: CProgram, tables: Tables, changing: bool) -> str:
     arena, root = (c.add_array(f"{c.name}.{name}", len(part), content=part) for name, part in (("arena", tables.arena), ("root", tables.root)))
     shape = tables.shape
     text = f"    u8 *arena = VALUE({arena});\n    volatile u32 *root = VALUE({root});\n    u32 found = {NOTHING}u;\n"
@@ -30,7 +39,7 @@ def lookup(c: CProgram, tables: Tables) -> str:
     for number, tree in enumerate(shape.trees):
         rows = _root(shape, f"rows.{table_name(tree)}")
         text += f"    p->row[{number}] = {rows} + {_class(shape, tree)} * {_root(shape, 'stride')};\n"
-    return text + _scan(shape)
+    return text + _scan(shape, changing)
 
 
 def _buckets(shape: Shape) -> str:
@@ -86,12 +95,12 @@ def _leaf(shape: Shape, name: str) -> str:
     return f"(p->{name}.at.family == 4 ? {of_v4} : p->{name}.at.family == 6 ? {of_v6} : {absent})"
 
 
-def _scan(shape: Shape) -> str:
+def _scan(shape: Shape, changing: bool) -> str:
     """The first bit that stands in all rows. They are read back from memory: the verifier would follow every way to a class into every word."""
     text = f"    {{\n        u32 first = {NOTHING}u;\n" + "".join(f"        u32 row{number} = p->row[{number}];\n" for number in range(len(shape.trees)))
     if not shape.aggregates:
         for word in range(shape.words):
-            body = f"u64 bits = {_all(shape, str(8 * word))}; if (bits) first = {_record(shape, f'{64 * word}u')};"
+            body = f"u64 bits = {_all(shape, str(8 * word))}{_living(str(word), changing)}; if (bits) first = {_record(shape, f'{64 * word}u')};"
             text += f"        if (first == {NOTHING}u) {{ {body} }}\n"
         return text + "        if (first < found)\n            found = first;\n    }\n"
     return text + f"""        u32 next, i;
@@ -106,7 +115,7 @@ def _scan(shape: Shape) -> str:
                     break;
                 word = next * 64 + netc_lowest(arena, words);
                 words &= words - 1;
-                bits = {_all(shape, f"{8 * shape.aggregates} + word * 8")};
+                bits = {_all(shape, f"{8 * shape.aggregates} + word * 8")}{_living("word", changing)};
                 if (bits) {{
                     first = {_record(shape, "word * 64")};
                     goto scanned;
@@ -122,6 +131,11 @@ scanned:
 
 def _all(shape: Shape, offset: str) -> str:
     return " & ".join(f"AT64(row{number} + {offset})" for number in range(len(shape.trees)))
+
+
+def _living(word: str, changing: bool) -> str:
+    """And the term's rule is still there."""
+    return f" & ~CH64(half + ROWS_AT + {word} * 8)" if changing else ""
 
 
 def _record(shape: Shape, base: str) -> str:

@@ -1,0 +1,260 @@
+"""A changed policy → what of a live policy's tables has to change (tables.changes), without reading the rules that stayed.
+
+The new text is held against the old one by the line. Rules that left are marked dead; rules that came are read by the same front end as always, in a
+text that has their lines, the declarations and nothing else. Whatever is not surely the same as compiling all of it raises Whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from compiler import check_filter, ir, resolve, setfile, syntax
+from compiler.change_index import Index, Rule, compiler_digest
+from compiler.classify import terms
+from compiler.diagnostics import CompileError
+from compiler.findings import Findings, LiteralError
+from compiler.ir import Field
+from compiler.source import Sources
+from compiler.tables import changes
+from compiler.tables.changes import Added, Delta, Entry, Layout, Shift
+
+_WORD = re.compile(r"[A-Za-z0-9_.-]+")
+_QUIET = re.compile(r"\s*(#.*)?")
+_OWN = frozenset(("seen", "default", "control", "handed-on", "unmarked", "elsewhere"))
+_DECLARATIONS = ("nic", "const", "set", "protect")
+
+
+class Whole(Exception):
+    """The change cannot be told by itself: the policy has to be compiled whole. The text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hunk:
+    """Lines first..last of the old text (from 0, last exclusive) that became lines new_first..new_last."""
+
+    first: int
+    last: int
+    new_first: int
+    new_last: int
+
+
+def delta(index: Index, base: str, policy: Path, profile: str) -> Delta | None:
+    """From the compiled policy of the index (bundle `base`) to what `policy` says now; None: the same. Raises Whole."""
+    texts = _texts(index, policy, profile)
+    text = texts[0]
+    if text == index.text:
+        return None
+    old, new = index.text.split("\n"), text.split("\n")
+    hunks = list(_hunks(old, new))
+    block = index.statements[index.filter]
+    if any(not (block.first < hunk.first + 1 and hunk.last < index.default) for hunk in hunks):
+        raise Whole("something beside the rules of one filter has changed")
+    gone = _gone(index, old, hunks)
+    came = _Reader(index, new, hunks).rules({n + 1 for hunk in hunks for n in range(hunk.new_first, hunk.new_last)})
+    _check_names(index, gone, [rule for rule, _ in came])
+    if index.protects:
+        _check_protects(index, old, new, hunks, gone)
+    return _delta(index, base, texts, hunks, gone, came)
+
+
+def _texts(index: Index, policy: Path, profile: str) -> list[str]:
+    """The policy's text and the other files', in the order of reading."""
+    if index.compiler != compiler_digest() or index.profile != profile or index.file != str(policy):
+        raise Whole("the compiler, the capability profile or the policy's place is another one")
+    try:
+        texts = [setfile.read_text(policy, setfile.MAX_POLICY_FILE)]
+        for name, digest in index.files:
+            texts.append(setfile.read_text(Path(name), setfile.MAX_SET_FILE))
+            if hashlib.sha256(texts[-1].encode()).hexdigest() != digest:
+                raise Whole(f"{name} has changed")
+    except LiteralError as error:
+        raise Whole(str(error)) from None
+    return texts
+
+
+def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[_Hunk]:
+    """Where the texts differ, in order."""
+    head = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    most = min(len(old), len(new)) - head
+    tail = next((n for n in range(most) if old[-1 - n] != new[-1 - n]), most)
+    before, after = old[head : len(old) - tail], new[head : len(new) - tail]
+    if len(before) <= 1 or len(after) <= 1:
+        yield _Hunk(head, head + len(before), head, head + len(after))
+        return
+    from difflib import SequenceMatcher  # only where more than one line has changed
+
+    for kind, first, last, new_first, new_last in SequenceMatcher(None, before, after, False).get_opcodes():
+        if kind != "equal":
+            yield _Hunk(head + first, head + last, head + new_first, head + new_last)
+
+
+def _gone(index: Index, old: Sequence[str], hunks: Sequence[_Hunk]) -> list[Rule]:
+    by_line = {rule.line: rule for rule in index.changeable.rules}
+    gone = []
+    for number in (number for hunk in hunks for number in range(hunk.first, hunk.last)):
+        rule = by_line.get(number + 1)
+        if rule is None and not _QUIET.fullmatch(old[number]) or rule is not None and rule.fixed:
+            raise Whole(f"line {number + 1} of the applied policy is not a rule of the tables that can leave by itself")
+        if rule is not None:
+            gone.append(rule)
+    return gone
+
+
+class _Reader:
+    """Reads some lines of a text as rules of the filter, with the declarations that they may name."""
+
+    def __init__(self, index: Index, lines: Sequence[str], hunks: Sequence[_Hunk]) -> None:
+        """hunks: how the text came about; none for the indexed text itself."""
+        self.index, self.lines, self.hunks = index, lines, hunks
+
+    def rules(self, wanted: set[int]) -> list[tuple[ir.Rule, dict[str, ir.Set]]]:
+        """The rules on these lines (from 1), in order, with the sets. Raises Whole for anything else that stands there."""
+        program, nodes = self.program(wanted)
+        chain = next(chain for chain in program.chains if chain.name == self.index.changeable.chain)
+        read = {line for node in nodes if node.span.line in wanted and isinstance(node, syntax.Rule) for line in range(node.span.line, node.span.end_line + 1)}
+        if any(line not in read and not _QUIET.fullmatch(self.lines[line - 1]) for line in wanted):
+            raise Whole("more than rules has changed")
+        sets = {item.name: item for item in program.sets}
+        return [(rule, sets) for rule in chain.rules if rule.span.line in wanted]
+
+    def program(self, wanted: set[int]) -> tuple[ir.Program, list[syntax.Node]]:
+        """A program of the declarations, the filter without the rules that stayed, and the wanted lines. And the filter's items."""
+        sources, findings = Sources(), Findings()
+        findings.file(self.index.file)
+        statements = resolve.read_lines(Path(self.index.file), self._text(wanted), sources, findings)
+        scope = resolve.declare(statements, sources, findings)
+        blocks = [item for item in statements if isinstance(item, syntax.Filter)]
+        chains = check_filter.chains(scope, blocks)
+        protects: tuple[ir.Protect, ...] = ()
+        if self.index.protects:
+            from compiler import check_promises
+
+            protects = check_promises.protects(scope, [item for item in statements if isinstance(item, syntax.Protect)])
+        try:
+            findings.check()
+        except CompileError:
+            raise Whole("there is an error in what has changed") from None
+        return ir.Program(tuple(scope.nics.values()), tuple(scope.sets.values()), chains, protects=protects), [i for b in blocks for i in b.items]
+
+    def _text(self, wanted: set[int]) -> str:
+        """The text with everything else left blank, so that places stay."""
+        kept = [""] * len(self.lines)
+        rules = {self._now(rule.line) for rule in self.index.changeable.rules if not rule.fixed}
+        block = self.index.statements[self.index.filter]
+        for line in range(block.first, min(self._now(block.last), len(self.lines)) + 1):
+            if line in wanted or line not in rules:
+                kept[line - 1] = self.lines[line - 1]
+        words = set(_WORD.findall("\n".join(kept)))
+        for statement in reversed(self.index.statements):
+            if statement.kind in _DECLARATIONS and (statement.kind != "set" or statement.name in words):
+                part = slice(self._now(statement.first) - 1, min(self._now(statement.last), len(self.lines)))
+                kept[part] = self.lines[part]
+                words.update(_WORD.findall("\n".join(kept[part])))
+        return "\n".join(kept)
+
+    def _now(self, line: int) -> int:
+        """Where a line of the indexed text stands in this one; one that is gone is told nowhere."""
+        by = 0
+        for hunk in self.hunks:
+            if hunk.first < line <= hunk.last:
+                return -1
+            if line > hunk.last:
+                by = hunk.new_last - hunk.last
+        return line + by
+
+
+def _check_names(index: Index, gone: Sequence[Rule], came: Sequence[ir.Rule]) -> None:
+    left = {rule.name for rule in gone}
+    stay = {rule.name for rule in index.changeable.rules if rule.name not in left}
+    if any(rule.name in stay or rule.name in _OWN for rule in came):
+        raise Whole("a new rule has the name of another counter")
+    lines = index.text.split("\n")
+    for statement in index.statements:
+        if statement.kind in ("expect", "test"):
+            words = set(_WORD.findall("\n".join(lines[statement.first - 1 : statement.last])))
+            if {part for word in words for part in (word, word.rpartition(".")[2])} & left:
+                raise Whole(f"a rule that leaves is named in the `{statement.kind}` on line {statement.first}")
+
+
+def _check_protects(index: Index, old: Sequence[str], new: Sequence[str], hunks: Sequence[_Hunk], gone: Sequence[Rule]) -> None:
+    """What is protected stays so where no drop that came and no pass that left can meet it."""
+    from compiler.space import Space, whole_shapes
+
+    passing = {rule.line for rule in gone if rule.passes}
+    came = {n + 1 for hunk in hunks for n in range(hunk.new_first, hunk.new_last)}
+    for lines, wanted, known, verdict in ((new, came, hunks, "drop"), (old, passing, (), "pass")):
+        if not wanted:
+            continue
+        program, _ = _Reader(index, lines, known).program(wanted)
+        space = Space(program)
+        rules = [rule for chain in program.chains for rule in chain.rules if rule.span.line in wanted and rule.verdict == verdict]
+        for protect, shape, rule in product(program.protects, whole_shapes(), rules):
+            region = space.may(protect.when, shape)
+            if region and region.intersect(space.may(rule.when, shape)):
+                raise Whole("a rule that has changed can meet protected packets: the proof needs all rules")
+
+
+def _delta(
+    index: Index, base: str, texts: Sequence[str], hunks: Sequence[_Hunk], gone: Sequence[Rule], came: Sequence[tuple[ir.Rule, dict[str, ir.Set]]]
+) -> Delta:
+    own = index.changeable
+    entries = [entry for nth, (rule, sets) in enumerate(came) for entry in _entries(index, hunks, nth, rule, sets)]
+    if len(entries) > changes.MOST or len(came) > changes.MOST:
+        raise Whole(f"{len(came)} rules with {len(entries)} boxes have changed since the tables were built; {changes.MOST} are possible")
+    layout = Layout(own.up_to, own.words)
+    content = changes.half(layout, own.counters, entries, [rule.counter for rule in gone], [bit for rule in gone for bit in rule.bits])
+    added = tuple(Added(f"{own.chain}.{rule.name}", nth, rule.verdict, rule.span.line, rule.text) for nth, (rule, _) in enumerate(came))
+    names = tuple(f"{own.chain}.{rule.name}" for rule in gone)
+    shifts = tuple(Shift(hunk.last + 1, hunk.new_last - hunk.last) for hunk in hunks if hunk.new_last != hunk.last)
+    return Delta(base, _digest(texts), own.map, own.program, own.chain, own.counters, content, added, names, shifts, Path(index.file).name)
+
+
+def _digest(texts: Iterable[str]) -> str:
+    sources = Sources()
+    for number, text in enumerate(texts):
+        sources.add(str(number), text)
+    return sources.digest()
+
+
+def _entries(index: Index, hunks: Sequence[_Hunk], nth: int, rule: ir.Rule, sets: dict[str, ir.Set]) -> Iterator[Entry]:
+    from compiler.targets import c_expr
+
+    own = index.changeable
+    hunk = next(hunk for hunk in hunks if hunk.new_first < rule.span.line <= hunk.new_last)
+    before = next((other.counter for other in own.rules if other.line > hunk.last), own.up_to)
+    if c_expr.control_mask(rule.when):
+        raise Whole("a rule for control packets has changed")
+    try:
+        boxes = [term.box for term in terms.of_rule(nth, rule, sets)]
+    except terms.Inexpressible:
+        raise Whole("a rule that has come is not one for tables (a limit, an effect, a dynamic set)") from None
+    for box in boxes:
+        if not box.fields.keys() <= set(own.fields):
+            raise Whole("a rule asks for a field that no rule asked for")
+        yield from _of_box(box, before, nth, rule.verdict == "pass")
+
+
+def _of_box(box: terms.Box, before: int, nth: int, passes: bool) -> Iterator[Entry]:
+    """An entry has one range a field."""
+    names = list(box.fields)
+    listed = [_of_families(box.fields[name]) if name in (Field.SRC, Field.DST) else box.fields[name] for name in names]
+    for chosen in product(*listed):
+        values = dict(zip(names, chosen, strict=True))
+        small = tuple((str(name), *values[name]) for name in names if name not in (Field.SRC, Field.DST))
+        yield Entry(before, nth, passes, box.mask, box.kinds, values.get(Field.SRC), values.get(Field.DST), small)  # type: ignore[arg-type]
+
+
+def _of_families(ranges: ir.Ranges) -> list[tuple[int, int, int]]:
+    """(family, first, last) of address ordinals."""
+    found = []
+    for low, high in ranges:
+        if low < ir.V4_BASE:
+            found.append((6, low, min(high, ir.V4_BASE - 1)))
+        if high >= ir.V4_BASE:
+            found.append((4, max(low, ir.V4_BASE) - ir.V4_BASE, high - ir.V4_BASE))
+    return found
