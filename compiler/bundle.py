@@ -83,6 +83,7 @@ ROLES = {
     "change": "persistent; u64 number of the last change of sets by hand that holds, u64 number of one that is not yet ended (0: none)",
     "buckets": "u64 tick of theoretical arrival; one a limit, or one a key",
     "samples": "BPF ring buffer of samples",
+    "changes": "rules that changed since the tables were built (compiler.tables.changes); `entries` has half 0, the runtime puts slots in",
     "config": "u32 words that the runtime fills: CONFIG_WORDS",
 }
 CPU_MAX = 256

@@ -242,11 +242,28 @@ def _entries(index: Index, hunks: Sequence[_Hunk], nth: int, rule: ir.Rule, sets
 def _of_box(box: terms.Box, before: int, nth: int, passes: bool) -> Iterator[Entry]:
     """An entry has one range a field."""
     names = list(box.fields)
-    listed = [_of_families(box.fields[name]) if name in (Field.SRC, Field.DST) else box.fields[name] for name in names]
+    listed = [_ways(name, box.fields[name]) for name in names]
     for chosen in product(*listed):
         values = dict(zip(names, chosen, strict=True))
         small = tuple((str(name), *values[name]) for name in names if name not in (Field.SRC, Field.DST))
         yield Entry(before, nth, passes, box.mask, box.kinds, values.get(Field.SRC), values.get(Field.DST), small)  # type: ignore[arg-type]
+
+
+def _ways(name: Field, ranges: ir.Ranges) -> Sequence[tuple[int, ...]]:
+    """What an entry can ask of the field, one after the other."""
+    if name in (Field.SRC, Field.DST):
+        return _of_families(ranges)
+    return _of_bits(ranges) if name == changes.BITS else ranges
+
+
+def _of_bits(ranges: ir.Ranges) -> list[tuple[int, int]]:
+    """(value, mask) of a field of eight bits: one where the values are those of some bits, else one for each value."""
+    values = [value for low, high in ranges for value in range(low, high + 1)]
+    same, any_ = values[0], 0
+    for value in values:
+        same, any_ = same & value, any_ | value
+    free = same ^ any_
+    return [(same, 0xFF & ~free)] if len(values) == 1 << free.bit_count() else [(value, 0xFF) for value in values]
 
 
 def _of_families(ranges: ir.Ranges) -> list[tuple[int, int, int]]:

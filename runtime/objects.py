@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from compiler.bundle import CONFIG_WORDS, COUNTER_SLOTS, CPU_MAX, SCRATCH_SIZE, Bundle, Code, Map
+from runtime import changed_rules
 from runtime import slots as slot_tables
 from runtime.backends import bpf
 from runtime.steps import StepError
@@ -64,16 +65,18 @@ def validate(bundle: Bundle) -> None:
     for item in bundle.maps:
         keyed = item.role == "buckets" and item.kind == "hash"
         wanted = ("hash", 20, 8) if keyed else _SIZES.get(item.role, (item.kind, item.key_size, item.value_size))
-        few = item.role == "counters" and item.max_entries != COUNTER_SLOTS
+        few = item.role == "counters" and item.max_entries != COUNTER_SLOTS or item.role == "changes" and not changed_rules.is_sound(item)
         if item.kind not in bpf.MAP_TYPES or (item.kind, item.key_size, item.value_size) != wanted or item.inner or few:
             raise StepError(f"map {item.name}", f"a {item.kind} of {item.key_size}+{item.value_size} bytes as {item.role or 'table'}", mend)
     for code in bundle.programs:
         if not code.code or len(code.code) % 8 or not set(code.maps) <= {item.id for item in bundle.maps}:
             raise StepError(f"program {code.name}", "it is cut, or refers to maps that are not in the bundle", mend)
         for item in bundle.maps:
-            room = item.id in code.maps and item.role == "slots" and len(slot_tables.counters_of(bundle, code.name))
-            if room and (item.kind, item.key_size) != ("array", 4) or room and item.value_size != 4 * room:
-                raise StepError(f"map {item.name}", f"{item.value_size} bytes for the slots of {room} counters", mend)
+            if item.id not in code.maps or item.role != "slots":
+                continue
+            most = max((counter.index for counter in slot_tables.counters_of(bundle, code.name)), default=0)
+            if (item.kind, item.key_size) != ("array", 4) or most >= item.value_size // 4 + changed_rules.counters_behind(bundle, code):
+                raise StepError(f"map {item.name}", f"{item.value_size} bytes for the slots of {most + 1} counters", mend)
 
 
 def _names(bundle: Bundle) -> list[str]:
@@ -148,8 +151,10 @@ def fill_slots(fds: Mapping[int, int], bundle: Bundle, code: Code, slots: Mappin
     """Tell a program the slots of its counters."""
     for item in bundle.maps:
         if item.role == "slots" and item.id in code.maps:
-            content = slot_tables.table(slot_tables.counters_of(bundle, code.name), slots)
-            bpf.map_update(fds[item.id], bytes(4), content[: item.value_size].ljust(item.value_size, b"\0"))
+            content = slot_tables.table(slot_tables.counters_of(bundle, code.name), slots, item.value_size)
+            bpf.map_update(fds[item.id], bytes(4), content.ljust(item.value_size, b"\0"))
+        if item.role == "changes" and item.id in code.maps:
+            changed_rules.fill_slots(fds[item.id], item, slot_tables.counters_of(bundle, code.name), slots)
 
 
 def load(code: Code, fds: Mapping[int, int]) -> int:

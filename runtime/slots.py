@@ -55,6 +55,13 @@ def assign(bundles: Iterable[Bundle], known: Mapping[str, Mapping[str, int]]) ->
     return {nic: dict(slots) for nic, slots in known.items()} | assigned
 
 
-def table(counters: Iterable[Counter], slots: Mapping[str, int]) -> bytes:
-    """The content of a program's `slots` map: a u32 for each of its counters. Raises KeyError for a counter without a slot."""
-    return b"".join(struct.pack("=I", slots[c.name]) for c in counters)
+def table(counters: Iterable[Counter], slots: Mapping[str, int], size: int) -> bytes:
+    """The content of a program's `slots` map of so many bytes: a u32 for each of its counters, 0 for one that is gone.
+
+    Counters behind its end are of rules that came since (runtime.steps.xdp_changes). Raises KeyError for a counter without a slot.
+    """
+    words = [0] * (size // 4)
+    for counter in counters:
+        if counter.index < len(words):
+            words[counter.index] = slots[counter.name]
+    return struct.pack(f"={len(words)}I", *words)

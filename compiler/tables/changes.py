@@ -29,6 +29,7 @@ SLOTS_AT = 16
 HALVES_AT = SLOTS_AT + 4 * 2 * MOST + 48
 DEAD_AT = 64
 SMALL = ("ethertype", "vlan", "vlan.inner", "proto", "dscp", "ttl", "length", "sport", "dport", "tcp.flags", "icmp.type", "icmp.code")
+BITS = "tcp.flags"  # of these an entry asks bits: value and mask
 SMALL_AT = 96  # in an entry: low and span of each small field
 ENTRY = SMALL_AT + 8 * len(SMALL)
 MAGIC = b"netc-change 1 "
@@ -75,7 +76,7 @@ class Layout:
 class Entry:
     """One box. before: the counter of the tables' rule that it stands in front of; nth: which of the changed rules it belongs to.
 
-    src, dst: (family 4 or 6, first, last) as numbers, None where not asked; small: name → (low, high); kinds, mask as classify.terms.Box.
+    src, dst: (family 4 or 6, first, last) as numbers, None where not asked; small: (name, low, high), of BITS (name, value, mask); kinds, mask as classify.terms.Box.
     """
 
     before: int
@@ -96,7 +97,7 @@ class Entry:
         record = (first_counter + self.nth) << 1 | self.passes
         head = _ENTRY.pack(2 * self.before - 1, record, self.mask, self.kinds, asked, *(f for f, _ in families),
                            families[0][1] | families[1][1] << 8, *words)  # fmt: skip
-        ranges = {name: (low, high - low) for name, low, high in self.small}
+        ranges = {name: (low, high if name == BITS else high - low) for name, low, high in self.small}
         return head + b"".join(struct.pack("=2I", *ranges.get(name, (0, 0))) for name in SMALL)
 
 
@@ -118,7 +119,7 @@ def half(layout: Layout, counters: int, entries: Iterable[Entry], dead: Iterable
 
 
 def in_half(content: bytes, entries_at: int, number: int) -> bytes:
-    """The content of half 0 as half `number` has it: its entries count in the other counters."""
+    """The content of half 0 as half `number` has it: its entries count in the other counters. -1: of half 1 as half 0 would have it."""
     moved = bytearray(content)
     for nth in range(min(MOST, int.from_bytes(content[:4], "little"))):
         at = entries_at + nth * ENTRY + 4

@@ -40,3 +40,11 @@ INLINE u64 netc_unfit(u8 *changes, u32 at, u64 asked, u64 there, u32 value)
 
     return asked & ((~there & 1) | beyond >> 63);
 }
+
+/* The same of bits: 0 when those of the word at `at + 4` are as in the word at `at`. */
+INLINE u64 netc_unlike(u8 *changes, u32 at, u64 asked, u64 there, u32 value)
+{
+    u64 other = (value ^ CH32(at)) & CH32(at + 4);
+
+    return asked & ((~there & 1) | -other >> 63);
+}

@@ -66,8 +66,9 @@ def ask(shape: Shape) -> str:
     for number, field in enumerate(changes.SMALL):
         if field in asked:
             there = list(ir.Field).index(Field(field))
+            how = "unlike" if field == changes.BITS else "unfit"
             tests.append(
-                f"netc_unfit(changes, at + {changes.SMALL_AT + 8 * number}, CH32(at + 16) >> {number} & 1, p->have >> {there}, p->{symbol(field)})"
+                f"netc_{how}(changes, at + {changes.SMALL_AT + 8 * number}, CH32(at + 16) >> {number} & 1, p->have >> {there}, p->{symbol(field)})"
             )
     sums = "\n".join(f"            unfit |= {test};" for test in tests)
     return f"""    u32 record = found;

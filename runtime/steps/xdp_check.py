@@ -7,12 +7,12 @@ filled: from then on no system call writes them, so what is left to find out is 
 from __future__ import annotations
 
 from compiler.bundle import Bundle, Code, Map
-from runtime import objects
+from runtime import changed_rules, objects
 from runtime.backends import bpf
 from runtime.context import Context
 from runtime.steps import StepError, xdp_pins
 
-_LIVE = ("clock", "scratch")  # roles of generation maps that are written while they are in use
+_LIVE = ("clock", "scratch", "changes")  # roles of generation maps that are written while they are in use
 _MEND = "apply the policy again"
 
 
@@ -44,6 +44,8 @@ def _check_map(context: Context, item: Map, generation: int) -> int:
             raise StepError(f"map {item.name}", "it is not the map that netc filled: another one was pinned in its place", _MEND)
         if item.role == "clock" and any(bpf.map_lookup(descriptor, bytes(4), 8) or b""):
             raise StepError(f"map {item.name}", "the programs' clock was set by hand: limits and timeouts stand still", _MEND)
+        if item.role == "changes" and changed_rules.in_force(descriptor, item) != changed_rules.wanted(item):
+            raise StepError(f"map {item.name}", "the rules that changed since the tables were built are others than the policy's", _MEND)
         return bpf.map_info(descriptor).id
 
 

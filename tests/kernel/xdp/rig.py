@@ -64,7 +64,7 @@ class Rig:
         self.bundle = made
         self.objects = objects.load_fresh(made)
         self.code = next(c for c in made.programs if c.nic == nic and c.hook == "xdp")
-        self.names = [c.name for c in slots.counters_of(made, self.code.name)]
+        self.names = {c.index: c.name for c in slots.counters_of(made, self.code.name)}
         self.slots = slots.assign([made], {})[nic]
         self.program = self.objects.programs[self.code.name]
         self.cpu = min(os.sched_getaffinity(0))
@@ -91,10 +91,10 @@ class Rig:
         return Seen(run.retval, self._name(judged), self._name(steered), run.data_out)
 
     def _name(self, index: int) -> str:
-        return "" if index == NONE else self.names[index]
+        return "" if index == NONE else self.names.get(index, f"no counter {index}")
 
     def counters(self) -> dict[str, tuple[int, int]]:
-        return objects.read_slots(self._fd("counters"), {name: self.slots[name] for name in self.names})
+        return objects.read_slots(self._fd("counters"), {name: self.slots[name] for name in self.names.values()})
 
     def close(self) -> None:
         for memory in (self.clock, self.scratch):
