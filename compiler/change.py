@@ -43,19 +43,17 @@ class _Hunk:
     new_last: int
 
 
-def delta(index: Index, base: str, policy: Path, profile: str) -> Delta | None:
-    """From the compiled policy of the index (bundle `base`) to what `policy` says now; None: the same. Raises Whole."""
+def delta(index: Index, base: str, policy: Path, profile: str) -> Delta:
+    """From the compiled policy of the index (bundle `base`) to what `policy` says now. Raises Whole."""
     texts = _texts(index, policy, profile)
-    text = texts[0]
-    if text == index.text:
-        return None
-    old, new = index.text.split("\n"), text.split("\n")
-    hunks = list(_hunks(old, new))
+    old, new = index.text.split("\n"), texts[0].split("\n")
+    hunks = list(_hunks(old, new)) if old != new else []
     block = index.statements[index.filter]
     if any(not (block.first < hunk.first + 1 and hunk.last < index.default) for hunk in hunks):
         raise Whole("something beside the rules of one filter has changed")
     gone = _gone(index, old, hunks)
-    came = _Reader(index, new, hunks).rules({n + 1 for hunk in hunks for n in range(hunk.new_first, hunk.new_last)})
+    wanted = {n + 1 for hunk in hunks for n in range(hunk.new_first, hunk.new_last)}
+    came = _Reader(index, new, hunks).rules(wanted) if wanted else []
     _check_names(index, gone, [rule for rule, _ in came])
     if index.protects:
         _check_protects(index, old, new, hunks, gone)
@@ -211,7 +209,7 @@ def _delta(
     added = tuple(Added(f"{own.chain}.{rule.name}", nth, rule.verdict, rule.span.line, rule.text) for nth, (rule, _) in enumerate(came))
     names = tuple(f"{own.chain}.{rule.name}" for rule in gone)
     shifts = tuple(Shift(hunk.last + 1, hunk.new_last - hunk.last) for hunk in hunks if hunk.new_last != hunk.last)
-    return Delta(base, _digest(texts), own.map, own.program, own.chain, own.counters, content, added, names, shifts, Path(index.file).name)
+    return Delta(base, _digest(texts), own.map, own.program, own.chain, own.counters, content, added, names, shifts, Path(index.file).name, index.nics)
 
 
 def _digest(texts: Iterable[str]) -> str:

@@ -148,7 +148,7 @@ def _write_index(options: argparse.Namespace, sources: Sources, made: Compilatio
 
 
 def _change(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
-    """On stdout: the change as a file; or JSON: {"same": true}, {"whole": why}."""
+    """On stdout: the change as a file; or JSON: {"whole": why}."""
     import msgspec
 
     from compiler import change, change_index
@@ -160,10 +160,7 @@ def _change(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
     except change.Whole as error:
         print(json.dumps({"whole": str(error)}))
         return []
-    if found is None:
-        print(json.dumps({"same": True}))
-    else:
-        sys.stdout.buffer.write(changes.encode(found))
+    sys.stdout.buffer.write(changes.encode(found))
     return []
 
 

@@ -47,15 +47,15 @@ def fill_slots(fd: int, item: Map, counters: Iterable[Counter], slots: Mapping[s
         _put_slots(memory, 0, behind)
 
 
-def header(fd: int, item: Map) -> bytes:
-    """The kernel's copy of what the map begins with."""
-    with bpf.map_array(fd, item.value_size) as memory:
-        return memory[: _HEAD.size]
+def half_in_force(fd: int, size: int) -> int:
+    """The number of the half that the kernel's programs go by. size: of the map's value."""
+    with bpf.map_array(fd, size) as memory:
+        return memory[0] & 1
 
 
-def in_force(fd: int, item: Map) -> bytes:
+def in_force(fd: int, size: int) -> bytes:
     """What the kernel's programs go by, as half 0 would have it."""
-    with bpf.map_array(fd, item.value_size) as memory:
+    with bpf.map_array(fd, size) as memory:
         now, half, entries_at, _ = _HEAD.unpack_from(memory)
         at = changes.HALVES_AT + (now & 1) * half
         return changes.in_half(memory[at : at + half], entries_at, -(now & 1))

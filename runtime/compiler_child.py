@@ -31,6 +31,7 @@ from compiler import bundle as bundles
 
 CPU_SECONDS = 120
 WALL_SECONDS = 300.0
+INDEX = "index"  # a file in the child's own directory
 MEMORY = 4 << 30  # bytes of address space
 _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -48,20 +49,24 @@ class CompilerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The child's exit status and both outputs. `messages` may hold lints although the status is 0."""
+    """The child's exit status and both outputs. `messages` may hold lints although the status is 0. index: what it wrote to INDEX."""
 
     status: int
     output: bytes
     messages: str
+    index: bytes = b""
 
 
-def compile(path: Path, target: str | None = None, json: bool = False) -> tuple[bytes, str]:
-    """A policy file's bundle, and the compiler's warnings. Raises CompilerFailed with the diagnostics."""
-    arguments = ["compile", str(path.absolute()), "-o", "-", *target_option(target)]
+def compile(path: Path, target: str | None = None, json: bool = False) -> Answer:
+    """A policy file's bundle, its index (compiler.change_index; empty where it has none), and the compiler's warnings.
+
+    Raises CompilerFailed with the diagnostics.
+    """
+    arguments = ["compile", str(path.absolute()), "-o", "-", "--index", INDEX, *target_option(target)]
     answer = run_child([*arguments, *(["--json"] if json else [])])
     if answer.status != 0:
         raise CompilerFailed(f"{path} was not compiled", answer.messages)
-    return answer.output, answer.messages
+    return answer
 
 
 def target_option(target: str | None) -> list[str]:
@@ -78,7 +83,7 @@ def run_child(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Answer:
     """
     with _own_directory() as directory, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as messages:
         status = _wait(_start(arguments, directory, output, messages), wall)
-        answer = Answer(status, _content(output), _from_here(_content(messages).decode("utf-8", "replace")))
+        answer = Answer(status, _content(output), _from_here(_content(messages).decode("utf-8", "replace")), _written(Path(directory, INDEX)))
     if status < 0:
         raise CompilerFailed(_killed(-status), answer.messages)
     return answer
@@ -133,6 +138,16 @@ def _from_here(messages: str) -> str:
 def _content(file: IO[bytes]) -> bytes:
     file.seek(0)
     return file.read()
+
+
+def _written(path: Path) -> bytes:
+    """A file of the child's; nothing for what is no plain file, since the child could have put a link there."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    with os.fdopen(handle, "rb") as file:
+        return file.read(bundles.MAX_FILE) if path.is_file() else b""
 
 
 def _killed(number: int) -> str:

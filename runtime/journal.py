@@ -17,7 +17,8 @@ from runtime.state import StateError, sync_directory
 
 
 class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is being done. `new`, `old`: bundle hashes, "" for nothing. `boot`: the kernel's boot id, for its objects die with it."""
+    """What is being done. `new`, `old`: bundle hashes, "" for nothing. `boot`: the kernel's boot id, for its objects die with it.
+    in_place: rules change beside their tables, by one store (runtime.rule_change)."""
 
     command: str
     generation: int
@@ -26,6 +27,7 @@ class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bindings: dict[str, str]
     old_bindings: dict[str, str]
     boot: str
+    in_place: bool = False
 
 
 class _Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,6 +35,8 @@ def recover(store: state.Store, context: Context, removing: bool) -> list[str]:
         return [f"{name} was cut short by a reboot: the kernel has forgotten it"]
     if gone := sorted({*_bindings(intent).values()} - {*binding.present(_bindings(intent)).values()}):
         return _without(gone, store, context, unfinished, journal, removing)
+    if intent.in_place:
+        return [f"{name} was cut short: {_in_place(store, context, intent, journal)}"]
     if store.record().generation >= intent.generation:
         left = transaction.clean(_steps(store, context, unfinished), _silent)
         journal.close()
@@ -45,6 +47,17 @@ def recover(store: state.Store, context: Context, removing: bool) -> list[str]:
         raise RecoveryFailed(f"{name} was cut short and could not be taken back; still there:\n{what}")
     journal.close()
     return [f"{name} was cut short: took back {len(undone)} steps, what was installed before is in force"]
+
+
+def _in_place(store: state.Store, context: Context, intent: Intent, journal: Journal) -> str:
+    from runtime import rule_change
+
+    try:
+        done = rule_change.take_back(store, context, intent)
+    except (StepError, binding.BindingError) as error:
+        raise RecoveryFailed(f"netc {intent.command} was cut short and cannot be ended: {error}") from None
+    journal.close()
+    return done
 
 
 def _without(gone: list[str], store: state.Store, context: Context, unfinished: Unfinished, journal: Journal, removing: bool) -> list[str]:

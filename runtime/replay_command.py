@@ -43,8 +43,9 @@ def run(options: argparse.Namespace) -> int:
     if is_bundle and options.engine == "interp":
         raise replay.ReplayError(f"{options.file} is a bundle: the interpreter reads policies; replay it with --engine xdp")
     if not is_bundle:
-        data, warnings = compiler_child.compile(options.file, options.target, options.json)
-        sys.stderr.write(warnings)
+        made = compiler_child.compile(options.file, options.target, options.json)
+        sys.stderr.write(made.messages)
+        data = made.output
     bundle = apply.admitted(data)
     nic = replay.nic_of(bundle, options.nic)
     _show(_by_kernel(bundle, nic, options) if options.engine == "xdp" else _by_interpreter(nic, options), options)

@@ -53,6 +53,16 @@ def carry(ledger: Ledger, gone: Totals, staying: Iterable[tuple[str, str]], seen
     return kept
 
 
+def moved(ledger: Ledger, stage: str, chain: str, gone: Mapping[str, tuple[int, int]], back: Iterable[str], seen: int) -> Ledger:
+    """The ledger after some rules of one stage came or went in place: `gone` with their totals, `back` count on in their slots."""
+    before = ledger.get(key(stage, chain), Entry(0, {}))
+    returned = set(back)
+    counters = {**(before.counters if seen >= before.seen else {}), **gone}
+    counters = {name: total for name, total in counters.items() if name not in returned}
+    rest = {place: entry for place, entry in ledger.items() if place != key(stage, chain)}
+    return {**rest, key(stage, chain): Entry(seen, counters)} if counters else rest
+
+
 def _place(text: str) -> tuple[str, str]:
     stage, _, chain = text.partition(" ")
     return stage, chain

@@ -4,7 +4,8 @@
     <state>/state.json     generation, what is installed, what was before (`Record`)
     <state>/slots.json     {nic: {counter name: slot}}: a counter keeps its slot for ever, so that it survives an apply
     <state>/journal.jsonl  the intents of an unfinished apply (runtime.journal)
-    <state>/bundles/<sha256>.bundle   every bundle that state.json names
+    <state>/bundles/<sha256>.bundle   every bundle that state.json names; a change of single rules (compiler.tables.changes) is one too
+    <state>/bundles/<sha256>.index    what a change of single rules has to know of that bundle (compiler.change_index)
 
 Every write is atomic (a new file, fsync, rename, fsync of the directory): a crash leaves the old content or the new one.
 """
@@ -20,6 +21,8 @@ import msgspec
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
+from compiler.tables import changes
+from compiler.tables.changes import Delta
 from runtime.retired import Entry
 
 HISTORY = 10  # installed bundles that are kept for `netc rollback`
@@ -82,7 +85,8 @@ class Store:
         record = msgspec.structs.replace(record, history=record.history[-HISTORY:])
         self._write("state.json", msgspec.json.format(msgspec.json.encode(record, order="deterministic")))
         named = {entry.bundle for entry in (*record.history, *([record.current] if record.current else []))}
-        for path in (self.directory / "bundles").glob("*.bundle"):
+        named |= {change.base for change in map(self.change, named) if change}
+        for path in (self.directory / "bundles").glob("*.*"):
             if path.stem not in named:
                 path.unlink(missing_ok=True)
 
@@ -100,15 +104,55 @@ class Store:
         self._write(f"bundles/{name}.bundle", data)
         return name
 
-    def bundle(self, name: str) -> Bundle:
-        """A stored bundle by its hash. Raises StateError when the file is gone or damaged."""
+    def keep_index(self, name: str, data: bytes) -> None:
+        """What a later change of single rules has to know of a kept bundle."""
+        self._write(f"bundles/{name}.index", data)
+
+    def index(self, name: str) -> Path | None:
+        """Where the index of a bundle is, None where there is none."""
+        path = self.directory / "bundles" / f"{name}.index"
+        return path if path.is_file() else None
+
+    def keep_change(self, data: bytes) -> str:
+        """Store a change's bytes, as `keep_bundle` stores a bundle's."""
+        name = changes.identity(data)
+        self._write(f"bundles/{name}.bundle", data)
+        return name
+
+    def change(self, name: str) -> Delta | None:
+        """A kept change by its hash; None for a bundle that was compiled whole. Raises StateError."""
+        path = self.directory / "bundles" / f"{name}.bundle"
         try:
-            return bundles.decode(self.bundle_bytes(name))
+            with path.open("rb") as file:
+                head = file.read(len(changes.MAGIC))
+                return changes.decode(head + file.read()) if head == changes.MAGIC else None
+        except FileNotFoundError:
+            return None
+        except bundles.BundleError as error:
+            raise StateError(f"change {name[:12]} in {self.directory}/bundles is damaged: {error}") from None
+        except OSError as error:
+            raise StateError(f"cannot read {path}: {error.strerror}") from None
+
+    def base_of(self, name: str) -> str:
+        """The bundle that was compiled whole: of a change the one that it changes. Raises StateError."""
+        change = self.change(name)
+        return change.base if change else name
+
+    def bundle(self, name: str) -> Bundle:
+        """A kept bundle by its hash, a change with the bundle that it changes. Raises StateError when a file is gone or damaged."""
+        change = self.change(name)
+        try:
+            if change is not None:
+                return changes.compose(self.bundle(change.base), change)
+            return bundles.decode(self._whole(name))
         except bundles.BundleError as error:
             raise StateError(f"bundle {name[:12]} in {self.directory}/bundles is damaged: {error}") from None
 
     def bundle_bytes(self, name: str) -> bytes:
-        """A stored bundle's file. Raises StateError when it is gone."""
+        """A kept bundle as a file that `apply` takes. Raises StateError when it is gone."""
+        return bundles.encode(self.bundle(name)) if self.change(name) else self._whole(name)
+
+    def _whole(self, name: str) -> bytes:
         data = self._read(f"bundles/{name}.bundle")
         if data is None:
             raise StateError(f"bundle {name[:12]} is no longer in {self.directory}/bundles; apply the policy anew")

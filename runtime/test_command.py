@@ -66,7 +66,7 @@ def _kernel(options: argparse.Namespace, plan: Any) -> list[Result]:
     from compiler import bundle as bundles
     from runtime import compiler_child, testrun
 
-    data, _ = compiler_child.compile(options.file, options.target, options.json)
+    data = compiler_child.compile(options.file, options.target, options.json).output
     return testrun.run(bundles.decode(data), plan)
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from compiler.bundle import Bundle, BundleError, Counter, Map, Model, Name, Placement
+from compiler.bundle import Bundle, BundleError, Counter, DeviceName, Map, Model, Name, Placement
 
 MOST = 32  # entries of a half
 COUNTERS_AT = 12
@@ -146,7 +146,8 @@ class Shift(Model):
 
 
 class Delta(Model):
-    """From a bundle that was applied to the one of a changed policy. half: content of half 0; gone: names of counters that left."""
+    """From a bundle that was applied to the one of a changed policy. half: content of half 0; gone: names of counters that left; nics: the policy's
+    devices."""
 
     base: str
     policy_sha256: str
@@ -159,6 +160,7 @@ class Delta(Model):
     gone: tuple[Name, ...]
     shifts: tuple[Shift, ...]
     file: str
+    nics: dict[Name, DeviceName]
 
 
 def encode(delta: Delta) -> bytes:
@@ -176,6 +178,11 @@ def decode(data: bytes) -> Delta:
         return msgspec.json.decode(payload, type=Delta)
     except msgspec.DecodeError as error:
         raise BundleError(f"the change is not as a change has to be: {error}") from None
+
+
+def identity(data: bytes) -> str:
+    """The change's hash as its first line states it: 64 hexadecimal digits."""
+    return data[len(MAGIC) : len(MAGIC) + 64].decode("ascii", "replace")
 
 
 def compose(base: Bundle, delta: Delta) -> Bundle:

@@ -11,7 +11,10 @@ from runtime.commands import target as targets
 from runtime.commands.compile import add_target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from runtime.apply import Change, Outcome
+    from runtime.rule_change import Change as RuleChange
     from runtime.steps import Step
 
 
@@ -48,9 +51,11 @@ def run_plan(options: argparse.Namespace) -> int:
     from runtime import apply
     from runtime.commands.status import warn_unfinished
 
-    data = bundle_bytes(options)
     with targets.opened(options) as target:
+        if (rules := _rule_change(options, target)) is not None:
+            return _show_rules(rules, target, options.json)
         warn_unfinished(target)
+        data, _ = bundle_bytes(options)
         change = wanted_change("plan", data, options, target)
         if apply.nothing_to_do(target.store, target.context, target.store.record(), change):
             return _show_plan(None, data, options.json)
@@ -61,10 +66,14 @@ def run_plan(options: argparse.Namespace) -> int:
 def run_apply(options: argparse.Namespace) -> int:
     from runtime import apply
 
-    data = bundle_bytes(options)
     with targets.opened(options) as target:
-        change = wanted_change("apply", data, options, target)
-        outcome = apply.apply(target.store, target.context, change, _reporter(options.json))
+        outcome = _apply_rules(options, target)
+        if outcome is None:
+            data, index = bundle_bytes(options)
+            change = wanted_change("apply", data, options, target)
+            outcome = apply.apply(target.store, target.context, change, _reporter(options.json))
+            if index and outcome.record.current:
+                target.store.keep_index(outcome.record.current.bundle, index)
         if options.verify:
             return _verify(target, outcome, options)
         _show_outcome(outcome, "apply", options.json)
@@ -102,16 +111,45 @@ def roll_back(target: targets.Target, as_json: bool) -> Outcome:
     return apply.apply(target.store, target.context, change, _reporter(as_json))
 
 
-def bundle_bytes(options: argparse.Namespace) -> bytes:
-    """The bundle that the argument names or compiles to; the compiler's warnings go to stderr."""
+def bundle_bytes(options: argparse.Namespace) -> tuple[bytes, bytes]:
+    """The bundle that the argument names or compiles to, and its index (empty: none); the compiler's warnings go to stderr."""
     from runtime import apply, compiler_child
 
     is_bundle, data = apply.read_input(options.file)
     if is_bundle:
-        return data
-    data, warnings = compiler_child.compile(options.file, options.target, options.json)
-    sys.stderr.write(warnings)
-    return data
+        return data, b""
+    made = compiler_child.compile(options.file, options.target, options.json)
+    sys.stderr.write(made.messages)
+    return made.output, made.index
+
+
+def _rule_change(options: argparse.Namespace, target: targets.Target) -> RuleChange | None:
+    """What of the installed policy's rules the file changes in place; None where it has to be compiled whole, or is a bundle."""
+    from runtime import apply, rule_change
+
+    if options.take_over or apply.read_input(options.file)[0]:
+        return None
+    found = rule_change.wanted(target.store, options.file, options.target, lambda nics: _bound(nics, options, target))
+    return None if isinstance(found, str) or found.is_none else found
+
+
+def _apply_rules(options: argparse.Namespace, target: targets.Target) -> Outcome | None:
+    from runtime import rule_change
+
+    change = _rule_change(options, target)
+    return rule_change.apply_change(target.store, target.context, change, _reporter(options.json)) if change else None
+
+
+def _bound(nics: Iterable[str], options: argparse.Namespace, target: targets.Target) -> dict[str, str]:
+    """The devices that the command line or the lab says."""
+    from runtime import binding
+
+    wanted = binding.parse(options.nic)
+    if not target.lab:
+        return wanted
+    from runtime.lab import topology
+
+    return {**topology.bind(list(nics)), **wanted}
 
 
 def wanted_change(command: str, data: bytes, options: argparse.Namespace, target: targets.Target) -> Change:
@@ -119,11 +157,7 @@ def wanted_change(command: str, data: bytes, options: argparse.Namespace, target
     from runtime import apply, binding
 
     bundle = apply.admitted(data)
-    wanted = binding.parse(options.nic)
-    if target.lab:
-        from runtime.lab import topology
-
-        wanted = {**topology.bind([nic.name for nic in bundle.nics]), **wanted}
+    wanted = _bound([nic.name for nic in bundle.nics], options, target)
     return apply.Change(command, data, binding.choose(bundle, wanted), options.take_over)
 
 
@@ -207,6 +241,25 @@ def _outcome_line(outcome: Outcome, command: str) -> str:
     bound = ", ".join(f"{nic} on {device}" for nic, device in current.bindings.items())
     what = f"{current.policy} ({current.bundle[:12]}), generation {current.generation}, {bound}"
     return output.printable(f"{'rolled back' if command == 'rollback' else 'applied'}: {what}" if outcome.changed else f"nothing to do: {what} is installed and unchanged")
+
+
+def _show_rules(change: RuleChange, target: targets.Target, as_json: bool) -> int:
+    """The plan of a change in place: the rules that leave the tables, and those that stand beside them then."""
+    from runtime import output, rule_change
+
+    planned, step = rule_change.planned(target.context, change, target.store.record().generation + 1)
+    if as_json:
+        output.show_json({
+            "changes": True, "generation": planned.generation, "skipped": [], "placements": [],
+            "steps": [{"phase": step.phase, "backend": "xdp", "text": step.text, "disruptive": step.disruptive}],
+        })  # fmt: skip
+        return 2
+    for name in change.wanted.gone:
+        print(f"-  {output.printable(name)}")
+    for rule in change.wanted.added:
+        print(f"+  {output.printable(rule.name)}  {output.printable(rule.text)}")
+    print(f"\n{step.phase:5}  {'xdp':8}  {output.printable(step.text)}\n\n1 step")
+    return 2
 
 
 def _show_plan(planned: Any, data: bytes, as_json: bool) -> int:

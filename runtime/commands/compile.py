@@ -47,8 +47,9 @@ def run_compile(options: argparse.Namespace) -> int:
     arguments = ["compile", str(options.file.absolute()), *compiler_child.target_option(options.target)]
     if options.emit:
         return _relay([*arguments, "--emit", options.emit], options)
-    made, warnings = compiler_child.compile(options.file, options.target, options.json)
-    sys.stderr.write(warnings)
+    answer = compiler_child.compile(options.file, options.target, options.json)
+    sys.stderr.write(answer.messages)
+    made = answer.output
     place = options.output or options.file.with_suffix(".bundle")
     if str(place) == "-":
         sys.stdout.buffer.write(made)

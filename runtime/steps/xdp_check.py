@@ -44,7 +44,7 @@ def _check_map(context: Context, item: Map, generation: int) -> int:
             raise StepError(f"map {item.name}", "it is not the map that netc filled: another one was pinned in its place", _MEND)
         if item.role == "clock" and any(bpf.map_lookup(descriptor, bytes(4), 8) or b""):
             raise StepError(f"map {item.name}", "the programs' clock was set by hand: limits and timeouts stand still", _MEND)
-        if item.role == "changes" and changed_rules.in_force(descriptor, item) != changed_rules.wanted(item):
+        if item.role == "changes" and changed_rules.in_force(descriptor, item.value_size) != changed_rules.wanted(item):
             raise StepError(f"map {item.name}", "the rules that changed since the tables were built are others than the policy's", _MEND)
         return bpf.map_info(descriptor).id
 

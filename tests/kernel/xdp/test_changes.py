@@ -97,7 +97,7 @@ def changed(name: str, folder: Path, seed: int) -> tuple[Bundle, Bundle, Delta, 
     after = Policy(policy.path, policy.lines, policy.text, _edited(policy, left, rng, fixed))
     after.write()
     delta = change.delta(index, "0" * 64, policy.path, change_index.profile_digest(None))
-    assert delta is not None and delta.gone and delta.added
+    assert delta.gone and delta.added
     touched = [policy.lines[n] for n in {*policy.order} ^ {*after.order}]
     headers = [*classbench.drawn(rng, list(policy.lines.values()), PACKETS), *classbench.drawn(rng, touched * 9, PACKETS)]
     before, now = policy.first(headers), after.first(headers)
@@ -122,8 +122,8 @@ def test_a_running_program_changes_by_one_store_and_back(tmp_path: Path) -> None
         for _ in range(3):  # both halves, more than once
             assert not wrong(loaded, frames, before, drops=False)
             changed_rules.publish(fd, item.value_size, delta.half, {})
-            assert changed_rules.in_force(fd, item) == delta.half
-            in_force = int.from_bytes(changed_rules.header(fd, item)[:4], "little")
+            assert changed_rules.in_force(fd, item.value_size) == delta.half
+            in_force = changed_rules.half_in_force(fd, item.value_size)
             loaded.names = names | {delta.counters + in_force * changes.MOST + rule.nth: rule.name for rule in delta.added}
             assert not wrong(loaded, frames, now, drops=False)
             changed_rules.publish(fd, item.value_size, changed_rules.wanted(item), {})
