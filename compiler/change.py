@@ -54,7 +54,7 @@ def delta(index: Index, base: str, policy: Path, profile: str) -> Delta:
     gone = _gone(index, old, hunks)
     wanted = {n + 1 for hunk in hunks for n in range(hunk.new_first, hunk.new_last)}
     came = _Reader(index, new, hunks).rules(wanted) if wanted else []
-    _check_names(index, gone, [rule for rule, _ in came])
+    _check_names(index, gone, [rule for _, rule, _ in came])
     if index.protects:
         _check_protects(index, old, new, hunks, gone)
     return _delta(index, base, texts, hunks, gone, came)
@@ -110,21 +110,24 @@ class _Reader:
         """hunks: how the text came about; none for the indexed text itself."""
         self.index, self.lines, self.hunks = index, lines, hunks
 
-    def rules(self, wanted: set[int]) -> list[tuple[ir.Rule, dict[str, ir.Set]]]:
-        """The rules on these lines (from 1), in order, with the sets. Raises Whole for anything else that stands there."""
-        program, nodes = self.program(wanted)
+    def rules(self, wanted: set[int]) -> list[tuple[int, ir.Rule, dict[str, ir.Set]]]:
+        """The rules on these lines (from 1), in order: (line, rule, the sets). Raises Whole for anything else that stands there."""
+        program, nodes, kept = self.program(wanted)
         chain = next(chain for chain in program.chains if chain.name == self.index.changeable.chain)
-        read = {line for node in nodes if node.span.line in wanted and isinstance(node, syntax.Rule) for line in range(node.span.line, node.span.end_line + 1)}
+        places = [node.span for node in nodes if isinstance(node, syntax.Rule)]
+        read = {kept[line - 1] for place in places for line in range(place.line, place.end_line + 1)}
         if any(line not in read and not _QUIET.fullmatch(self.lines[line - 1]) for line in wanted):
             raise Whole("more than rules has changed")
         sets = {item.name: item for item in program.sets}
-        return [(rule, sets) for rule in chain.rules if rule.span.line in wanted]
+        return [(line, rule, sets) for rule in chain.rules if (line := kept[rule.span.line - 1]) in wanted]
 
-    def program(self, wanted: set[int]) -> tuple[ir.Program, list[syntax.Node]]:
-        """A program of the declarations, the filter without the rules that stayed, and the wanted lines. And the filter's items."""
+    def program(self, wanted: set[int]) -> tuple[ir.Program, list[syntax.Node], list[int]]:
+        """A program of the declarations, the filter without the rules that stayed, and the wanted lines. The filter's items; the lines that were read."""
         sources, findings = Sources(), Findings()
         findings.file(self.index.file)
-        statements = resolve.read_lines(Path(self.index.file), self._text(wanted), sources, findings)
+        kept = self._kept(wanted)
+        text = "\n".join(self.lines[line - 1] for line in kept)
+        statements = resolve.read_lines(Path(self.index.file), text, sources, findings)
         scope = resolve.declare(statements, sources, findings)
         blocks = [item for item in statements if isinstance(item, syntax.Filter)]
         chains = check_filter.chains(scope, blocks)
@@ -137,30 +140,31 @@ class _Reader:
             findings.check()
         except CompileError:
             raise Whole("there is an error in what has changed") from None
-        return ir.Program(tuple(scope.nics.values()), tuple(scope.sets.values()), chains, protects=protects), [i for b in blocks for i in b.items]
+        return ir.Program(tuple(scope.nics.values()), tuple(scope.sets.values()), chains, protects=protects), [i for b in blocks for i in b.items], kept
 
-    def _text(self, wanted: set[int]) -> str:
-        """The text with everything else left blank, so that places stay."""
-        kept = [""] * len(self.lines)
-        rules = {self._now(rule.line) for rule in self.index.changeable.rules if not rule.fixed}
+    def _kept(self, wanted: set[int]) -> list[int]:
+        """The lines to read, ascending: the filter without the rules that stay, and the declarations that these lines may name."""
         block = self.index.statements[self.index.filter]
-        for line in range(block.first, min(self._now(block.last), len(self.lines)) + 1):
-            if line in wanted or line not in rules:
-                kept[line - 1] = self.lines[line - 1]
-        words = set(_WORD.findall("\n".join(kept)))
+        first, last = block.first, self._now(block.last)
+        stay = {line for line in map(self._now, (rule.line for rule in self.index.changeable.rules if not rule.fixed)) if line}
+        kept = {line for line in range(first, last + 1) if line in wanted or line not in stay}
+        words = self._words(kept)
         for statement in reversed(self.index.statements):
             if statement.kind in _DECLARATIONS and (statement.kind != "set" or statement.name in words):
-                part = slice(self._now(statement.first) - 1, min(self._now(statement.last), len(self.lines)))
-                kept[part] = self.lines[part]
-                words.update(_WORD.findall("\n".join(kept[part])))
-        return "\n".join(kept)
+                lines = set(range(self._now(statement.first), self._now(statement.last) + 1))
+                kept |= lines
+                words |= self._words(lines)
+        return sorted(kept)
+
+    def _words(self, lines: Iterable[int]) -> set[str]:
+        return {word for line in lines for word in _WORD.findall(self.lines[line - 1])}
 
     def _now(self, line: int) -> int:
-        """Where a line of the indexed text stands in this one; one that is gone is told nowhere."""
+        """Where a line of the indexed text stands in this one; 0 for one that is gone."""
         by = 0
         for hunk in self.hunks:
             if hunk.first < line <= hunk.last:
-                return -1
+                return 0
             if line > hunk.last:
                 by = hunk.new_last - hunk.last
         return line + by
@@ -188,9 +192,9 @@ def _check_protects(index: Index, old: Sequence[str], new: Sequence[str], hunks:
     for lines, wanted, known, verdict in ((new, came, hunks, "drop"), (old, passing, (), "pass")):
         if not wanted:
             continue
-        program, _ = _Reader(index, lines, known).program(wanted)
+        program, _, kept = _Reader(index, lines, known).program(wanted)
         space = Space(program)
-        rules = [rule for chain in program.chains for rule in chain.rules if rule.span.line in wanted and rule.verdict == verdict]
+        rules = [rule for chain in program.chains for rule in chain.rules if kept[rule.span.line - 1] in wanted and rule.verdict == verdict]
         for protect, shape, rule in product(program.protects, whole_shapes(), rules):
             region = space.may(protect.when, shape)
             if region and region.intersect(space.may(rule.when, shape)):
@@ -198,18 +202,24 @@ def _check_protects(index: Index, old: Sequence[str], new: Sequence[str], hunks:
 
 
 def _delta(
-    index: Index, base: str, texts: Sequence[str], hunks: Sequence[_Hunk], gone: Sequence[Rule], came: Sequence[tuple[ir.Rule, dict[str, ir.Set]]]
+    index: Index, base: str, texts: Sequence[str], hunks: Sequence[_Hunk], gone: Sequence[Rule], came: Sequence[tuple[int, ir.Rule, dict[str, ir.Set]]]
 ) -> Delta:
     own = index.changeable
-    entries = [entry for nth, (rule, sets) in enumerate(came) for entry in _entries(index, hunks, nth, rule, sets)]
+    entries = [entry for nth, (line, rule, sets) in enumerate(came) for entry in _entries(index, _before(index, hunks, line), nth, rule, sets)]
     if len(entries) > changes.MOST or len(came) > changes.MOST:
         raise Whole(f"{len(came)} rules with {len(entries)} boxes have changed since the tables were built; {changes.MOST} are possible")
     layout = Layout(own.up_to, own.words)
     content = changes.half(layout, own.counters, entries, [rule.counter for rule in gone], [bit for rule in gone for bit in rule.bits])
-    added = tuple(Added(f"{own.chain}.{rule.name}", nth, rule.verdict, rule.span.line, rule.text) for nth, (rule, _) in enumerate(came))
+    added = tuple(Added(f"{own.chain}.{rule.name}", nth, rule.verdict, line, rule.text) for nth, (line, rule, _) in enumerate(came))
     names = tuple(f"{own.chain}.{rule.name}" for rule in gone)
     shifts = tuple(Shift(hunk.last + 1, hunk.new_last - hunk.last) for hunk in hunks if hunk.new_last != hunk.last)
     return Delta(base, _digest(texts), own.map, own.program, own.chain, own.counters, content, added, names, shifts, Path(index.file).name, index.nics)
+
+
+def _before(index: Index, hunks: Sequence[_Hunk], line: int) -> int:
+    """The counter of the tables' rule that a new line stands in front of."""
+    hunk = next(hunk for hunk in hunks if hunk.new_first < line <= hunk.new_last)
+    return next((rule.counter for rule in index.changeable.rules if rule.line > hunk.last), index.changeable.up_to)
 
 
 def _digest(texts: Iterable[str]) -> str:
@@ -219,12 +229,10 @@ def _digest(texts: Iterable[str]) -> str:
     return sources.digest()
 
 
-def _entries(index: Index, hunks: Sequence[_Hunk], nth: int, rule: ir.Rule, sets: dict[str, ir.Set]) -> Iterator[Entry]:
+def _entries(index: Index, before: int, nth: int, rule: ir.Rule, sets: dict[str, ir.Set]) -> Iterator[Entry]:
     from compiler.targets import c_expr
 
     own = index.changeable
-    hunk = next(hunk for hunk in hunks if hunk.new_first < rule.span.line <= hunk.new_last)
-    before = next((other.counter for other in own.rules if other.line > hunk.last), own.up_to)
     if c_expr.control_mask(rule.when):
         raise Whole("a rule for control packets has changed")
     try:

@@ -7,7 +7,8 @@ than its own row: several filters in XDP, later stages, steering, included files
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -74,11 +75,19 @@ class Index(msgspec.Struct, frozen=True):
 def compiler_digest() -> str:
     """Of names, sizes and times of the compiler's files: another compiler reads a policy anew."""
     whole = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*")):
-        if path.suffix in (".py", ".h", ".json", ".lark"):
-            found = path.stat()
-            whole.update(f"{path.name} {found.st_size} {found.st_mtime_ns}\n".encode())
+    for name, size, time in sorted(_files(os.path.dirname(__file__))):
+        whole.update(f"{name} {size} {time}\n".encode())
     return whole.hexdigest()
+
+
+def _files(folder: str) -> Iterator[tuple[str, int, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(entry.path)
+            elif entry.name.endswith((".py", ".h", ".json")):
+                found = entry.stat()
+                yield entry.path, found.st_size, found.st_mtime_ns
 
 
 def profile_digest(target: str | None) -> str:
@@ -95,7 +104,7 @@ def statements(nodes: Sequence[syntax.Statement], file: str, sources: Sources) -
         place = node.span
         own = place.file == file and not (sources.line(file, place.line) or "")[: place.column - 1].strip()
         name = getattr(node, "name", None)
-        after = nodes[number + 1].span.line - 1 if number + 1 < len(nodes) else 1 << 30
+        after = nodes[number + 1].span.line - 1 if number + 1 < len(nodes) else sources.length(file)
         kind = type(node).__name__.lower() if own else ""
         found.append(Statement(kind, name.text if isinstance(name, syntax.Word) else "", place.line, after))
     return tuple(found)

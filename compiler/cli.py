@@ -149,11 +149,14 @@ def _write_index(options: argparse.Namespace, sources: Sources, made: Compilatio
 
 def _change(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
     """On stdout: the change as a file; or JSON: {"whole": why}."""
+    import gc
+
     import msgspec
 
     from compiler import change, change_index
     from compiler.tables import changes
 
+    gc.disable()
     try:
         index = msgspec.json.decode(options.index.read_bytes(), type=change_index.Index)
         found = change.delta(index, options.base, options.file, change_index.profile_digest(options.target))

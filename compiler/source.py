@@ -38,6 +38,10 @@ class Sources:
         lines = self._text.get(file, [])
         return lines[number - 1] if 0 < number <= len(lines) else None
 
+    def length(self, file: str) -> int:
+        """How many lines `file` has, a last one without an end included."""
+        return len(self._text.get(file, ()))
+
     def texts(self) -> dict[str, str]:
         """Every file's text by its name, in the order of reading."""
         return {file: "\n".join(lines) for file, lines in self._text.items()}

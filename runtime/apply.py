@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -15,26 +13,13 @@ from compiler.bundle import Bundle
 from runtime import admission, binding, counters, lock, owner, plan, recover, slots, state, transaction, verify
 from runtime.context import Context
 from runtime.journal import Intent, Journal
+from runtime.outcome import Outcome, Report
 from runtime.plan import Plan
-from runtime.steps import Step
 from runtime.transaction import Left
-
-Report = Callable[[str, Step], None]
 
 
 class ApplyError(Exception):
     """A change that is refused before anything was touched."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a change did. `changed` False: everything was as wanted already. `left`: what could not be cleaned up."""
-
-    plan: Plan | None
-    record: state.Record
-    changed: bool
-    left: tuple[Left, ...] = ()
-    recovered: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +47,7 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
     if not change.take_over:
         owner.require(context)
     record = _record(store, context)
-    current = installed_here(record)
+    current = state.installed_here(record)
     old = store.bundle(current.bundle) if current else None
     new = admitted(change.data) if change.data is not None else None
     before = current.bindings if current else {}
@@ -89,12 +74,6 @@ def admitted(data: bytes) -> Bundle:
     return bundle
 
 
-def installed_here(record: state.Record) -> state.Installed | None:
-    """What is installed as the kernel can still have it: nothing of netc's outlives a reboot."""
-    current = record.current
-    return current if current is not None and current.boot == state.boot_id() else None
-
-
 def with_devices(context: Context, new: Mapping[str, str], old: Mapping[str, str]) -> Context:
     """The context with every device that the change is about. A nic cannot move to another device in one step."""
     for nic, device in old.items():
@@ -113,7 +92,7 @@ def apply(store: state.Store, context: Context, change: Change, report: Report) 
         if nothing_to_do(store, context, record, change):
             return Outcome(None, record, False, recovered=tuple(recovered))
         planned, bound = plan_change(store, context, change)
-        prepare_slots(store, change.data, installed_here(record))
+        prepare_slots(store, change.data, state.installed_here(record))
         after = _record_after(store, record, change)
         left = _transact(store, record, after, change, planned, bound, report)
         return Outcome(planned, after, True, tuple(left), tuple(recovered))
@@ -121,7 +100,7 @@ def apply(store: state.Store, context: Context, change: Change, report: Report) 
 
 def nothing_to_do(store: state.Store, context: Context, record: state.Record, change: Change) -> bool:
     """Is the same bundle installed on the same devices, and still there as it was installed?"""
-    current = installed_here(record)
+    current = state.installed_here(record)
     if current is None:
         return change.data is None and record.current is None
     if change.data is None or bundles.identity(change.data) != current.bundle or dict(change.bindings) != current.bindings:
@@ -151,7 +130,7 @@ def _transact(
     store: state.Store, record: state.Record, after: state.Record, change: Change, planned: Plan, bound: Context, report: Report
 ) -> list[Left]:
     journal = Journal(store.directory)
-    current = installed_here(record)
+    current = state.installed_here(record)
     journal.begin(
         Intent(
             command=change.command,
@@ -176,18 +155,3 @@ def _transact(
         raise
     journal.close()
     return left
-
-
-def read_input(path: Path) -> tuple[bool, bytes]:
-    """(is a bundle, its bytes) of a FILE|BUNDLE argument; a policy's bytes are not read here. Raises ApplyError."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as file:
-            if not path.is_file():
-                raise ApplyError(f"{path} is not a file")
-            if not file.read(len(bundles.MAGIC)).startswith(b"netc-bundle"):
-                return False, b""
-            file.seek(0)
-            return True, file.read(bundles.MAX_FILE + 1)
-    except OSError as error:
-        raise ApplyError(f"{path}: {error.strerror}") from None

@@ -21,11 +21,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+import msgspec
 
 from compiler import bundle as bundles
 
@@ -81,12 +83,27 @@ def run_child(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Answer:
 
     Raises CompilerFailed when it cannot be started, runs out of time, or is killed (by a limit).
     """
+    with running(arguments, wall) as answer:
+        return answer()
+
+
+@contextmanager
+def running(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Iterator[Callable[[], Answer]]:
+    """As run_child, with time for something else until the answer is asked for."""
     with _own_directory() as directory, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as messages:
-        status = _wait(_start(arguments, directory, output, messages), wall)
-        answer = Answer(status, _content(output), _from_here(_content(messages).decode("utf-8", "replace")), _written(Path(directory, INDEX)))
-    if status < 0:
-        raise CompilerFailed(_killed(-status), answer.messages)
-    return answer
+        child = _start(arguments, directory, output, messages)
+
+        def answer() -> Answer:
+            status = _wait(child, wall)
+            said = _from_here(_content(messages).decode("utf-8", "replace"))
+            if status < 0:
+                raise CompilerFailed(_killed(-status), said)
+            return Answer(status, _content(output), said, _written(Path(directory, INDEX)))
+
+        try:
+            yield answer
+        finally:
+            _end(child)
 
 
 def _start(arguments: Sequence[str], directory: str, output: IO[bytes], messages: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -107,7 +124,7 @@ def _start(arguments: Sequence[str], directory: str, output: IO[bytes], messages
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": directory, "TMPDIR": directory}
     try:
         return subprocess.Popen(
-            [sys.executable, "-I", "-m", "compiler", *arguments],
+            [sys.executable, *_how(arguments), *arguments],
             cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=messages,
             preexec_fn=enter_sandbox, close_fds=True,  # noqa: PLW1509  netc has no threads when it compiles
         )  # fmt: skip
@@ -118,15 +135,27 @@ def _start(arguments: Sequence[str], directory: str, output: IO[bytes], messages
         ) from None
 
 
+def _how(arguments: Sequence[str]) -> list[str]:
+    """-m compiler; for `change`, which needs msgspec and nothing else from outside, without the search for site packages: it takes as long as the work."""
+    if arguments[:1] != ["change"]:
+        return ["-I", "-m", "compiler"]
+    import compiler
+
+    places = dict.fromkeys(str(Path(module.__file__ or "").parent.parent) for module in (compiler, msgspec))
+    return ["-I", "-S", "-c", f"import sys; sys.path += {list(places)!r}; from compiler.cli import main; sys.exit(main())"]
+
+
 def _wait(child: subprocess.Popen[bytes], wall: float) -> int:
     try:
         return child.wait(wall)
     except subprocess.TimeoutExpired:
         raise CompilerFailed(f"the compiler was stopped after {wall:g} s; nothing was changed") from None
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.wait()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.kill()
+        child.wait()
 
 
 def _from_here(messages: str) -> str:

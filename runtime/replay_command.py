@@ -37,9 +37,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from runtime import apply, compiler_child, replay
+    from runtime import apply, compiler_child, input_file, replay
 
-    is_bundle, data = apply.read_input(options.file)
+    is_bundle, data = input_file.read(options.file)
     if is_bundle and options.engine == "interp":
         raise replay.ReplayError(f"{options.file} is a bundle: the interpreter reads policies; replay it with --engine xdp")
     if not is_bundle:

@@ -1,82 +1,29 @@
 """A policy in which some rules have changed, applied in place: no program is made, no table written, and one store commits.
 
-The compiler's child holds the text against the applied one's index and says what changed, or that the policy has to be compiled whole
-(compiler.change). Here it is checked against what runs, journalled, put in force, and recorded as a change of the bundle that was applied.
+What has changed was found by runtime.rules_found. Here it is checked against what runs, journalled, put in force, and recorded as a change of the bundle that was applied.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 
-from compiler.bundle import COUNTER_SLOTS, BundleError
+from compiler.bundle import COUNTER_SLOTS
 from compiler.tables import changes
 from compiler.tables.changes import Delta
-from runtime import apply, binding, compiler_child, lock, owner, recover, retired, slots, state, transaction
+from runtime import binding, lock, owner, retired, rules_found, slots, state, transaction
 from runtime.context import Context
 from runtime.journal import Intent, Journal
+from runtime.outcome import Outcome, Report
 from runtime.plan import Plan, Planned
+from runtime.rules_found import RuleChange
 from runtime.steps import StepError, xdp_changes
 from runtime.steps.xdp_changes import ChangeStep
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What would change. data: of the wanted change; `wanted` and `before` count from the bundle `base`, which `now` was installed with."""
-
-    now: state.Installed
-    data: bytes
-    wanted: Delta
-    before: Delta
-
-    @property
-    def is_none(self) -> bool:
-        return self.wanted.half == self.before.half and self.wanted.added == self.before.added
-
-
-def wanted(store: state.Store, policy: Path, target: str | None, bound: Callable[[Iterable[str]], Mapping[str, str]]) -> Change | str:
-    """What of the installed policy's rules `policy` changes; or in words why it has to be compiled whole.
-
-    bound: of the policy's nics those that are bound otherwise than it says.
-    """
-    record = store.record()
-    now = apply.installed_here(record)
-    if now is None:
-        return "nothing is installed"
-    base = store.base_of(now.bundle)
-    index = store.index(base)
-    if index is None:
-        return "the rules of the installed policy cannot change one by one"
-    arguments = ["change", str(index), str(policy.absolute()), "--base", base, *compiler_child.target_option(target)]
-    answer = compiler_child.run_child(arguments)
-    if answer.status != 0 or not answer.output.startswith(changes.MAGIC):
-        return _why(answer.output)
-    try:
-        found, before = changes.decode(answer.output), store.change(now.bundle)
-    except BundleError as error:
-        return str(error)
-    if {**found.nics, **bound(found.nics)} != now.bindings or found.base != base:
-        return "the policy is bound to other devices"
-    return Change(now, answer.output, found, before or empty(found))
-
-
-def _why(output: bytes) -> str:
-    try:
-        return str(json.loads(output)["whole"])
-    except (ValueError, KeyError, TypeError):
-        return "the compiler could not tell the change by itself"
-
-
-def empty(delta: Delta) -> Delta:
-    """No change of the same bundle."""
-    return msgspec.structs.replace(delta, half=bytes(len(delta.half)), added=(), gone=(), shifts=())
-
-
-def planned(context: Context, change: Change, generation: int) -> tuple[Plan, ChangeStep]:
+def planned(context: Context, change: RuleChange, generation: int) -> tuple[Plan, ChangeStep]:
     """The plan of one step."""
     step = ChangeStep(context, _nic(change.wanted), change.now.generation, change.wanted, change.before)
     return Plan(generation, None, None, (Planned("xdp", step),), ()), step
@@ -86,10 +33,10 @@ def _nic(delta: Delta) -> str:
     return delta.program.rpartition(".")[0]
 
 
-def apply_change(store: state.Store, context: Context, change: Change, report: apply.Report) -> apply.Outcome | None:
+def apply_change(store: state.Store, context: Context, change: RuleChange, report: Report) -> Outcome | None:
     """Put it in force. None: not on what runs now, which has to be applied whole. Raises what apply.apply raises."""
     with lock.exclusive(store.directory, "apply"):
-        recovered = recover.recover(store, context, removing=False)
+        recovered = _recovered(store, context)
         record = store.record()
         bound = replace(context, devices=binding.devices(change.now.bindings))
         if record.current != change.now or not _is_running(bound, change):
@@ -100,10 +47,18 @@ def apply_change(store: state.Store, context: Context, change: Change, report: a
         plan, step = planned(bound, change, record.generation + 1)
         after = _record_after(store, record, change)
         left = _transact(store, record, after, change, plan, step, report)
-        return apply.Outcome(plan, after, True, tuple(left), tuple(recovered))
+        return Outcome(plan, after, True, tuple(left), tuple(recovered))
 
 
-def _is_running(context: Context, change: Change) -> bool:
+def _recovered(store: state.Store, context: Context) -> list[str]:
+    if not Journal(store.directory).path.exists():
+        return []
+    from runtime import recover  # with every backend
+
+    return recover.recover(store, context, removing=False)
+
+
+def _is_running(context: Context, change: RuleChange) -> bool:
     """Ours, attached, and as the last change left it."""
     mark = owner.pinned(context)
     nic = _nic(change.wanted)
@@ -117,7 +72,7 @@ def _is_running(context: Context, change: Change) -> bool:
     return ours and xdp_changes.is_attached(context, nic, change.wanted.program, change.now.generation, ifindex)
 
 
-def _slots(store: state.Store, change: Change) -> dict[str, int] | None:
+def _slots(store: state.Store, change: RuleChange) -> dict[str, int] | None:
     """Slots for the rules that come, kept on disk; None where there is no room without forgetting old ones."""
     known, nic = store.slots(), _nic(change.wanted)
     mine = known.get(nic, {})
@@ -130,7 +85,7 @@ def _slots(store: state.Store, change: Change) -> dict[str, int] | None:
     return assigned
 
 
-def _record_after(store: state.Store, record: state.Record, change: Change) -> state.Record:
+def _record_after(store: state.Store, record: state.Record, change: RuleChange) -> state.Record:
     """The pins' generation stays; the record's grows, since it says what was committed."""
     if change.wanted.gone or change.wanted.added or change.wanted.shifts or change.wanted.policy_sha256 != change.before.policy_sha256:
         name = store.keep_change(change.data)
@@ -142,7 +97,7 @@ def _record_after(store: state.Store, record: state.Record, change: Change) -> s
 
 
 def _transact(
-    store: state.Store, record: state.Record, after: state.Record, change: Change, plan: Plan, step: ChangeStep, report: apply.Report
+    store: state.Store, record: state.Record, after: state.Record, change: RuleChange, plan: Plan, step: ChangeStep, report: Report
 ) -> list[transaction.Left]:
     assert after.current is not None
     journal = Journal(store.directory)
@@ -165,13 +120,13 @@ def _transact(
     return left
 
 
-def _new(change: Change) -> list[changes.Added]:
+def _new(change: RuleChange) -> list[changes.Added]:
     """Rules that neither the tables nor the last change had."""
     had = {rule.name for rule in change.before.added}
     return [rule for rule in change.wanted.added if rule.name not in had and rule.name not in change.wanted.gone]
 
 
-def _ledger(step: ChangeStep, change: Change, ledger: retired.Ledger, known: Mapping[str, int]) -> retired.Ledger:
+def _ledger(step: ChangeStep, change: RuleChange, ledger: retired.Ledger, known: Mapping[str, int]) -> retired.Ledger:
     """With what the rules counted that left; without those that came back, whose slots go on."""
     left = _left(change.before, change.wanted)
     back = _left(change.wanted, change.before)
@@ -202,7 +157,7 @@ def take_back(store: state.Store, context: Context, intent: Intent) -> str:
     known = new or old
     if now is None or known is None:
         return "nothing of it is installed any more"
-    held = store.change(now.bundle) or empty(known)
+    held = store.change(now.bundle) or rules_found.empty(known)
     bound = replace(context, devices=binding.devices(now.bindings))
     ChangeStep(bound, _nic(known), now.generation, held, held).do()
     return "finished it" if now.bundle == intent.new else "took it back, what was installed before is in force"

@@ -175,6 +175,12 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def installed_here(record: Record) -> Installed | None:
+    """What is installed as the kernel can still have it: nothing of netc's outlives a reboot."""
+    current = record.current
+    return current if current is not None and current.boot == boot_id() else None
+
+
 def installed_now(record: Record, bundle: str, policy: str, bindings: dict[str, str]) -> Record:
     """The record after an apply: the next generation is current, what was current is the history's last."""
     generation = record.generation + 1

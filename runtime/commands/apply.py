@@ -13,8 +13,9 @@ from runtime.commands.compile import add_target
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from runtime.apply import Change, Outcome
-    from runtime.rule_change import Change as RuleChange
+    from runtime.apply import Change
+    from runtime.outcome import Outcome
+    from runtime.rules_found import RuleChange
     from runtime.steps import Step
 
 
@@ -64,11 +65,11 @@ def run_plan(options: argparse.Namespace) -> int:
 
 
 def run_apply(options: argparse.Namespace) -> int:
-    from runtime import apply
-
     with targets.opened(options) as target:
         outcome = _apply_rules(options, target)
         if outcome is None:
+            from runtime import apply
+
             data, index = bundle_bytes(options)
             change = wanted_change("apply", data, options, target)
             outcome = apply.apply(target.store, target.context, change, _reporter(options.json))
@@ -97,10 +98,10 @@ def run_remove(options: argparse.Namespace) -> int:
 
 def roll_back(target: targets.Target, as_json: bool) -> Outcome:
     """Apply the newest entry of the history that is another bundle or binding than what is installed."""
-    from runtime import apply
+    from runtime import apply, state
 
     record = target.store.record()
-    current = apply.installed_here(record)
+    current = state.installed_here(record)
     before = next(
         (e for e in reversed(record.history) if current is None or (e.bundle, e.bindings) != (current.bundle, current.bindings)), None
     )
@@ -113,9 +114,9 @@ def roll_back(target: targets.Target, as_json: bool) -> Outcome:
 
 def bundle_bytes(options: argparse.Namespace) -> tuple[bytes, bytes]:
     """The bundle that the argument names or compiles to, and its index (empty: none); the compiler's warnings go to stderr."""
-    from runtime import apply, compiler_child
+    from runtime import compiler_child, input_file
 
-    is_bundle, data = apply.read_input(options.file)
+    is_bundle, data = input_file.read(options.file)
     if is_bundle:
         return data, b""
     made = compiler_child.compile(options.file, options.target, options.json)
@@ -125,11 +126,11 @@ def bundle_bytes(options: argparse.Namespace) -> tuple[bytes, bytes]:
 
 def _rule_change(options: argparse.Namespace, target: targets.Target) -> RuleChange | None:
     """What of the installed policy's rules the file changes in place; None where it has to be compiled whole, or is a bundle."""
-    from runtime import apply, rule_change
+    from runtime import input_file, rules_found
 
-    if options.take_over or apply.read_input(options.file)[0]:
+    if options.take_over or input_file.read(options.file)[0]:
         return None
-    found = rule_change.wanted(target.store, options.file, options.target, lambda nics: _bound(nics, options, target))
+    found = rules_found.wanted(target.store, options.file, options.target, lambda nics: _bound(nics, options, target))
     return None if isinstance(found, str) or found.is_none else found
 
 

@@ -43,11 +43,11 @@ def add_parser(subparsers: Any) -> None:
 
 def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
     """What is installed, with the context of its devices. Raises ApplyError when nothing is."""
-    from runtime import apply, binding, owner
+    from runtime import apply, binding, owner, state
 
     warn_unfinished(target)
     record = target.store.record()
-    current = apply.installed_here(record)
+    current = state.installed_here(record)
     if current is None:
         owner.require(target.context)
         why = "a reboot took the last policy off" if record.current else "nothing is installed"
