@@ -39,8 +39,10 @@ def apply_change(store: state.Store, context: Context, change: RuleChange, repor
         recovered = _recovered(store, context)
         record = store.record()
         bound = replace(context, devices=binding.devices(change.now.bindings))
-        if record.current != change.now or not _is_running(bound, change):
+        if record.current != change.now or not is_running(bound, change):
             return None
+        if change.is_none:
+            return Outcome(None, record, False, (), tuple(recovered)) if holds(store, bound, change) else None
         assigned = _slots(store, change)
         if assigned is None:
             return None
@@ -48,6 +50,14 @@ def apply_change(store: state.Store, context: Context, change: RuleChange, repor
         after = _record_after(store, record, change)
         left = _transact(store, record, after, change, plan, step, report)
         return Outcome(plan, after, True, tuple(left), tuple(recovered))
+
+
+def holds(store: state.Store, context: Context, change: RuleChange) -> bool:
+    """Is what is installed still there as it was installed?"""
+    from runtime import verify  # with every backend
+
+    bound = replace(context, devices=binding.devices(change.now.bindings))
+    return not verify.failed(verify.drift(bound, store.bundle(change.now.bundle), change.now.generation))
 
 
 def _recovered(store: state.Store, context: Context) -> list[str]:
@@ -58,8 +68,9 @@ def _recovered(store: state.Store, context: Context) -> list[str]:
     return recover.recover(store, context, removing=False)
 
 
-def _is_running(context: Context, change: RuleChange) -> bool:
-    """Ours, attached, and as the last change left it."""
+def is_running(context: Context, change: RuleChange) -> bool:
+    """Ours, attached, and as the last change left it: only then may rules change in place."""
+    context = replace(context, devices=binding.devices(change.now.bindings))
     mark = owner.pinned(context)
     nic = _nic(change.wanted)
     step = ChangeStep(context, nic, change.now.generation, change.before, change.before)

@@ -26,7 +26,8 @@ class RuleChange:
 
     @property
     def is_none(self) -> bool:
-        return self.wanted.half == self.before.half and self.wanted.added == self.before.added
+        """The text says what is installed, line by line."""
+        return self.wanted == self.before
 
 
 def wanted(store: state.Store, policy: Path, target: str | None, bound: Callable[[Iterable[str]], Mapping[str, str]]) -> RuleChange | str:

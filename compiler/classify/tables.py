@@ -22,7 +22,7 @@ from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, TooL
 from compiler.classify.sweep import I64, Classes, Partition
 from compiler.classify.terms import Term
 from compiler.ir import Field
-from compiler.tables import address_trie
+from compiler.tables import address_trie, changes
 
 MIN_ARENA = 1 << 16
 MAX_ARENA = 1 << 28
@@ -85,7 +85,7 @@ def _with_rows(sides: Sequence[Side], services: Sequence[Group], record: I64, ar
         fields.append(groups.of_field(name, side.wishes, classes))
         arena.add(f"{name}.classes", classes.of_interval.astype("<u2"))
         _trie(name, side.partition, classes.of_interval, arena)
-    found, words, aggregates = _rows(fields, record, arena)
+    found, words, aggregates = _rows(fields, record, arena, changeable=len(np.unique(record)) >= changes.LEAST)
     return arena.finish(record, trees=found, words=words, aggregates=aggregates)
 
 
@@ -110,7 +110,7 @@ def _with_buckets(sides: Sequence[Side], filed: I64, service: Group, record: I64
         arena.add(f"{name}.lists", np.append(packed, 0).astype("<u8"))  # the last: of a packet without an address
         _trie(name, side.partition, np.arange(side.partition.intervals), arena)
         arena.root[f"{name}.absent"] = side.partition.intervals
-    found, words, aggregates = _rows(fields, record[broad], arena)
+    found, words, aggregates = _rows(fields, record[broad], arena, changeable=len(np.unique(record)) >= changes.LEAST)
     tree_ = tree(service)
     return arena.finish(record[broad], trees=found, words=words, aggregates=aggregates, buckets=(most[0], most[1]), service=tree_)
 
@@ -190,8 +190,11 @@ def _products(group: Group, arena: _Arena) -> None:
     arena.root[f"{name}.width"] = group.right.size
 
 
-def _rows(fields: Sequence[Group], record: I64, arena: _Arena) -> tuple[tuple[Tree, ...], int, int]:
-    """The rows of every group that is left, or the first terms of the only one. The trees; words of a row and of its aggregates."""
+def _rows(fields: Sequence[Group], record: I64, arena: _Arena, changeable: bool) -> tuple[tuple[Tree, ...], int, int]:
+    """The rows of every group that is left, or the first terms of the only one. The trees; words of a row and of its aggregates.
+
+    changeable: rules may leave while the tables stay, so rows are taken, of which every bit can go, as long as they are short.
+    """
     if len(record) > MAX_ROWS:
         raise TooLarge(f"{len(record)} terms that name no narrow address; {MAX_ROWS} are possible")
     found = groups.join(fields)
@@ -200,11 +203,11 @@ def _rows(fields: Sequence[Group], record: I64, arena: _Arena) -> tuple[tuple[Tr
     for group in found:
         _products(group, arena)
     trees = tuple(tree(group) for group in found)
-    if len(found) == 1:
+    words = groups.classes_words(len(record))
+    if len(found) == 1 and not (changeable and 0 < words <= _UNAGGREGATED):
         arena.add("first", _first(groups.rows(found[0], len(record)), record))
         return trees, 0, 0
     arena.add("records", record.astype("<u4"))
-    words = groups.classes_words(len(record))
     aggregates = 0 if words <= _UNAGGREGATED else (words + 63) // 64
     arena.reserve(8 * (words + aggregates) * sum(group.size for group in found))
     for tree_, group in zip(trees, found, strict=True):

@@ -23,6 +23,7 @@ import msgspec
 
 from compiler.bundle import Bundle, BundleError, Counter, DeviceName, Map, Model, Name, Placement
 
+LEAST = 256  # rules in tables, so that they can change in place: fewer are compiled again before long
 MOST = 32  # entries of a half
 COUNTERS_AT = 12
 SLOTS_AT = 16
@@ -175,9 +176,17 @@ def decode(data: bytes) -> Delta:
     if not newline or head != MAGIC + hashlib.sha256(payload).hexdigest().encode():
         raise BundleError("this is not a whole change of format 1")
     try:
-        return msgspec.json.decode(payload, type=Delta)
+        delta = msgspec.json.decode(payload, type=Delta)
     except msgspec.DecodeError as error:
         raise BundleError(f"the change is not as a change has to be: {error}") from None
+    if delta.map != map_name(delta.program) or [rule.nth for rule in delta.added] != list(range(len(delta.added))) or len(delta.added) > MOST:
+        raise BundleError(f"the change of {delta.program} is not as a change has to be: {len(delta.added)} rules beside {delta.map}")
+    return delta
+
+
+def map_name(program: str) -> str:
+    """The map that takes a program's changes."""
+    return f"{program}.changes"
 
 
 def identity(data: bytes) -> str:

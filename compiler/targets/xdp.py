@@ -14,6 +14,7 @@ from compiler import bundle, ir, place
 from compiler.change_index import Changeable
 from compiler.classify.shape import NOTHING, TooLarge
 from compiler.diagnostics import CompileError
+from compiler.tables import changes
 from compiler.tables.changes import Layout
 from compiler.targets import c_expr, c_nest, c_sets, tcx, xdp_changes, xdp_classifier, xdp_rules, xdp_steer, xdp_tables
 from compiler.targets.c_program import CProgram, counter
@@ -170,7 +171,7 @@ class _Program:
         if picked.tables is None:
             listed = [(item, c_expr.true_when(item.when, self.c)) for item in rules]
             return c_nest.rules(listed, lambda item, condition: self._rule(chain, item, condition))
-        if len(rules) - len(picked.straight) >= xdp_changes.LEAST:
+        if len(rules) - len(picked.straight) >= changes.LEAST:
             self.layout = Layout(len(self.c.counters), picked.tables.shape.words)
             self.picked = picked
         self.c.definitions = xdp_tables.definitions(picked.tables.shape, self.layout)

@@ -16,9 +16,6 @@ from compiler.targets.c_program import CProgram, map_id, read_part, symbol
 if TYPE_CHECKING:
     from compiler.targets.xdp_classifier import Pick
 
-LEAST = 256  # rules in tables: fewer are compiled again within the time that counts
-
-
 def fields(shape: Shape) -> frozenset[str]:
     """The fields that the tables ask for, so that the parser writes them; entries may ask for these."""
     named = {name for tree in (*shape.trees, shape.service) for name in _leaves(tree)} - {KINDS, SERVICE}
@@ -48,7 +45,7 @@ def add_map(c: CProgram, layout: Layout) -> None:
 
 
 def map_name(c: CProgram) -> str:
-    return f"{c.name}.changes"
+    return changes.map_name(c.name)
 
 
 def ask(shape: Shape) -> str:

@@ -53,9 +53,9 @@ def run_plan(options: argparse.Namespace) -> int:
     from runtime.commands.status import warn_unfinished
 
     with targets.opened(options) as target:
-        if (rules := _rule_change(options, target)) is not None:
-            return _show_rules(rules, target, options.json)
         warn_unfinished(target)
+        if (rules := _rule_change(options, target)) and (shown := _plan_rules(rules, target, options.json)) is not None:
+            return shown
         data, _ = bundle_bytes(options)
         change = wanted_change("plan", data, options, target)
         if apply.nothing_to_do(target.store, target.context, target.store.record(), change):
@@ -131,7 +131,7 @@ def _rule_change(options: argparse.Namespace, target: targets.Target) -> RuleCha
     if options.take_over or input_file.read(options.file)[0]:
         return None
     found = rules_found.wanted(target.store, options.file, options.target, lambda nics: _bound(nics, options, target))
-    return None if isinstance(found, str) or found.is_none else found
+    return None if isinstance(found, str) else found
 
 
 def _apply_rules(options: argparse.Namespace, target: targets.Target) -> Outcome | None:
@@ -242,6 +242,15 @@ def _outcome_line(outcome: Outcome, command: str) -> str:
     bound = ", ".join(f"{nic} on {device}" for nic, device in current.bindings.items())
     what = f"{current.policy} ({current.bundle[:12]}), generation {current.generation}, {bound}"
     return output.printable(f"{'rolled back' if command == 'rollback' else 'applied'}: {what}" if outcome.changed else f"nothing to do: {what} is installed and unchanged")
+
+
+def _plan_rules(change: RuleChange, target: targets.Target, as_json: bool) -> int | None:
+    """The exit status of `netc plan`; None where what is installed is no longer as it was installed."""
+    from runtime import rule_change
+
+    if not change.is_none:
+        return _show_rules(change, target, as_json) if rule_change.is_running(target.context, change) else None
+    return _show_plan(None, target.store.bundle_bytes(change.now.bundle), as_json) if rule_change.holds(target.store, target.context, change) else None
 
 
 def _show_rules(change: RuleChange, target: targets.Target, as_json: bool) -> int:
