@@ -96,7 +96,7 @@ class Store:
         return {} if text is None else _decode(text, _SLOTS, self.directory / "slots.json")
 
     def write_slots(self, slots: Slots) -> None:
-        self._write("slots.json", msgspec.json.encode(slots, order="deterministic"))
+        self._write("slots.json", msgspec.json.encode(slots))  # in the order in which they came
 
     def keep_bundle(self, data: bytes) -> str:
         """Store a bundle file's bytes; gives its hash, by which `bundle` finds it again."""
