@@ -74,13 +74,6 @@ def _parser() -> argparse.ArgumentParser:
         if name == "interp":
             command.add_argument("capture", type=Path)
             command.add_argument("--nic", default="", help="the nic that the packets come in by; the first of the policy")
-    changing = commands.add_parser("change", help="what of an applied policy's tables a changed text changes, on stdout")
-    changing.add_argument("index", type=Path)
-    changing.add_argument("file", type=Path)
-    changing.add_argument("--base", required=True, help="the bundle that the index belongs to")
-    changing.add_argument("--target")
-    changing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    changing.set_defaults(run=_change)
     explain = commands.add_parser("explain", help="the page of a diagnostic's code")
     explain.add_argument("code")
     explain.set_defaults(run=_explain, file=Path("-"))
@@ -145,26 +138,6 @@ def _write_index(options: argparse.Namespace, sources: Sources, made: Compilatio
     tops = change_index.statements(made.statements, str(options.file), sources)
     index = change_index.make(options.file, sources, tops, made.program, change_index.profile_digest(options.target), made.changeable)
     options.index.write_bytes(msgspec.json.encode(index) if index else b"")
-
-
-def _change(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
-    """On stdout: the change as a file; or JSON: {"whole": why}."""
-    import gc
-
-    import msgspec
-
-    from compiler import change, change_index
-    from compiler.tables import changes
-
-    gc.disable()
-    try:
-        index = msgspec.json.decode(options.index.read_bytes(), type=change_index.Index)
-        found = change.delta(index, options.base, options.file, change_index.profile_digest(options.target))
-    except change.Whole as error:
-        print(json.dumps({"whole": str(error)}))
-        return []
-    sys.stdout.buffer.write(changes.encode(found))
-    return []
 
 
 def _write(output: str, data: bytes) -> None:

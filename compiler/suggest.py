@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 MAX_WORD = 64  # characters: nothing longer is a slip of the fingers
@@ -13,6 +12,8 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     best, best_score = None, 0.65
     if len(word) > MAX_WORD:
         return None
+    import difflib  # only for a message
+
     for name in sorted(known):
         score = difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio()
         score += 0.1 * (sorted(word) == sorted(name)) + 0.02 * (word[:1] == name[:1])

@@ -142,7 +142,7 @@ def _how(arguments: Sequence[str]) -> list[str]:
     import compiler
 
     places = dict.fromkeys(str(Path(module.__file__ or "").parent.parent) for module in (compiler, msgspec))
-    return ["-I", "-S", "-c", f"import sys; sys.path += {list(places)!r}; from compiler.cli import main; sys.exit(main())"]
+    return ["-I", "-S", "-c", f"import sys; sys.path += {list(places)!r}; from compiler.change_command import main; sys.exit(main(sys.argv[2:]))"]
 
 
 def _wait(child: subprocess.Popen[bytes], wall: float) -> int:

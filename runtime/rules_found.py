@@ -43,7 +43,7 @@ def wanted(store: state.Store, policy: Path, target: str | None, bound: Callable
     index = store.index(base)
     if index is None:
         return "the rules of the installed policy cannot change one by one"
-    arguments = ["change", str(index), str(policy.absolute()), "--base", base, *compiler_child.target_option(target)]
+    arguments = ["change", str(index), str(policy.absolute()), base, *compiler_child.target_option(target)[1:]]
     with compiler_child.running(arguments) as asked:
         from runtime import rule_change  # noqa: F401  imported in the child's time: it is what comes next
 

@@ -195,7 +195,7 @@ def test_neither_lark_nor_pyroute2_nor_numpy_is_imported(host: Host) -> None:
     imported = {line.rpartition("|")[2].strip() for line in said.stderr.split("\n") if line.startswith("import time:")}
     assert not imported & {"lark", "pyroute2", "numpy", "bcc", "nftables", "compiler.pipeline"}
     index = next((host.directory / "state/bundles").glob("*.index"))
-    child = [sys.executable, "-I", "-X", "importtime", "-m", "compiler", "change", str(index), str(path), "--base", "0"]
+    child = [sys.executable, "-I", "-X", "importtime", "-m", "compiler", "change", str(index), str(path), "0"]
     told = subprocess.run(child, capture_output=True, check=True)
     assert told.stdout.startswith(b"netc-change 1 ")
     imported = {line.rpartition("|")[2].strip() for line in told.stderr.decode().split("\n")}
