@@ -4,11 +4,16 @@ import gc
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 
 if __name__ == "__main__":
     gc.set_threshold(2_000_000, 50, 100)  # a policy of 100,000 rules is millions of nodes, none of them garbage: looking took half the time
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy would start a thread a CPU for linear algebra that nobody asks for: 50 ms
     from compiler.cli import main
+    from compiler.targets import bcc, c_service
+
+    if c_service.LINK in os.environ:
+        bcc.elsewhere = partial(c_service.ask, int(os.environ[c_service.LINK]))
 
     status = main()
     with suppress(OSError):  # main has said so

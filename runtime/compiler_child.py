@@ -5,6 +5,7 @@
     CAP_DAC_READ_SEARCH         the only capability, ambient: it reads a policy in a 0700 home and writes nowhere
     a directory of its own      working directory, HOME and TMPDIR; removed afterwards
     rlimits and a time limit    CPU, memory, file size
+    one socket                  to netc, which it asks for bytecode (runtime.c_compiler)
 
 A netc that is not root runs the child as itself. A root that may not change its uid (bounded capabilities) is an error, never a
 compiler with privileges: compile elsewhere and apply the bundle. capset(2), prctl(2): linux/capability.h, linux/prctl.h.
@@ -16,22 +17,30 @@ import ctypes
 import os
 import pwd
 import resource
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from compiler import bundle as bundles
+from runtime.c_compiler import CCompiler, Ended, Start
+from runtime.programs import Programs, place
 
 CPU_SECONDS = 120
 WALL_SECONDS = 300.0
 MEMORY = 4 << 30  # bytes of address space
+_WRITES_C = ("compile", "check", "bench")  # commands that ask for bytecode
+_LINK = "NETC_C_COMPILER"  # as compiler.targets.c_service says
 _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP = 1, 8, 24
@@ -77,14 +86,27 @@ def run_child(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Answer:
     Raises CompilerFailed when it cannot be started, runs out of time, or is killed (by a limit).
     """
     with _own_directory() as directory, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as messages:
-        status = _wait(_start(arguments, directory, output, messages), wall)
+        with Programs(place()) as kept, closing(CCompiler(partial(_start, directory, messages, messages), kept, time.monotonic() + wall)) as c:
+            status = _run(partial(_start, directory, output, messages), arguments, c, wall)
         answer = Answer(status, _content(output), _from_here(_content(messages).decode("utf-8", "replace")))
     if status < 0:
         raise CompilerFailed(_killed(-status), answer.messages)
     return answer
 
 
-def _start(arguments: Sequence[str], directory: str, output: IO[bytes], messages: IO[bytes]) -> subprocess.Popen[bytes]:
+def _run(start: Start, arguments: Sequence[str], c_compiler: CCompiler, wall: float) -> int:
+    """The compiler's exit status; its questions for bytecode are answered meanwhile."""
+    link, theirs = socket.socketpair()
+    with link:
+        with theirs:
+            child = start(["compiler", *arguments], theirs)
+        if arguments and arguments[0] in _WRITES_C:
+            c_compiler.wake()
+        return _wait(child, link, c_compiler, wall)
+
+
+def _start(directory: str, output: IO[bytes], messages: IO[bytes], words: Sequence[str], link: socket.socket) -> subprocess.Popen[bytes]:
+    """`python -I -m WORDS` in the sandbox, with that end of a link to netc."""
     libc = ctypes.CDLL(None, use_errno=True)
     nobody = pwd.getpwnam("nobody")
     bounding = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
@@ -99,12 +121,12 @@ def _start(arguments: Sequence[str], directory: str, output: IO[bytes], messages
             os._exit(1)
         _set_limits()
 
-    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": directory, "TMPDIR": directory}
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": directory, "TMPDIR": directory, _LINK: str(link.fileno())}
     try:
         return subprocess.Popen(
-            [sys.executable, "-I", "-m", "compiler", *arguments],
+            [sys.executable, "-I", "-m", *words],
             cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=messages,
-            preexec_fn=enter_sandbox, close_fds=True,  # noqa: PLW1509  netc has no threads when it compiles
+            preexec_fn=enter_sandbox, close_fds=True, pass_fds=(link.fileno(),),  # noqa: PLW1509  netc has no threads when it compiles
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         raise CompilerFailed(
@@ -113,15 +135,34 @@ def _start(arguments: Sequence[str], directory: str, output: IO[bytes], messages
         ) from None
 
 
-def _wait(child: subprocess.Popen[bytes], wall: float) -> int:
+def _wait(child: subprocess.Popen[bytes], link: socket.socket, c_compiler: CCompiler, wall: float) -> int:
+    """Popen.wait with a time limit looks only every 50 ms; a descriptor of the process says at once that it has ended."""
+    deadline, ended = time.monotonic() + wall, os.pidfd_open(child.pid)
+    watched = [ended, link.fileno()]
     try:
-        return child.wait(wall)
-    except subprocess.TimeoutExpired:
+        while ended not in (ready := _ready(watched, deadline)):
+            if not ready:
+                raise TimeoutError
+            if not c_compiler.answer(link):
+                watched = [ended]
+        return child.wait()
+    except Ended as error:
+        return error.status
+    except TimeoutError:
         raise CompilerFailed(f"the compiler was stopped after {wall:g} s; nothing was changed") from None
     finally:
+        os.close(ended)
         if child.poll() is None:
             child.kill()
             child.wait()
+
+
+def _ready(descriptors: Sequence[int], deadline: float) -> list[int]:
+    """Those from which something can be read, or that have ended; none when the time is over."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(max(0, deadline - time.monotonic()) * 1000)]
 
 
 def _from_here(messages: str) -> str:
