@@ -70,7 +70,7 @@ class Map(Model):
 
 ROLES = {
     "": "nothing: `entries` is all",
-    "slots": "u32 per counter of the program, by `Counter.index`: its slot in the nic's counter map",
+    "slots": "u32 per counter of the program, by `Counter.index`: its slot in the nic's counter map; slot_room of them, the rest zero",
     "counters": "persistent; COUNTER_SLOTS pairs of u64 (packets, bytes) for each CPU",
     "clock": "u64 ns, one per array; 0: the kernel's clock",
     "scratch": "per CPU (CPU_MAX) SCRATCH_SIZE bytes; the first u32 is the index of the counter that judged the last packet",
@@ -267,6 +267,11 @@ class Bundle(Model):
     expects: tuple[Expect, ...]
     sets: tuple[DynamicSet, ...]
     static: tuple[StaticSet, ...] = ()
+
+
+def slot_room(counters: int) -> int:
+    """Entries of the slot table of a program with so many counters: rounded up, so that one rule more keeps the program's text."""
+    return max(16, 1 << (counters - 1).bit_length())
 
 
 def encode(bundle: Bundle) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from compiler.bundle import CONFIG_WORDS, COUNTER_SLOTS, CPU_MAX, SCRATCH_SIZE, Bundle, Code, Map
+from compiler.bundle import CONFIG_WORDS, COUNTER_SLOTS, CPU_MAX, SCRATCH_SIZE, Bundle, Code, Map, slot_room
 from runtime import slots as slot_tables
 from runtime.backends import bpf
 from runtime.steps import StepError
@@ -72,7 +72,7 @@ def validate(bundle: Bundle) -> None:
             raise StepError(f"program {code.name}", "it is cut, or refers to maps that are not in the bundle", mend)
         for item in bundle.maps:
             room = item.id in code.maps and item.role == "slots" and len(slot_tables.counters_of(bundle, code.name))
-            if room and (item.kind, item.key_size) != ("array", 4) or room and item.value_size != 4 * room:
+            if room and (item.kind, item.key_size) != ("array", 4) or room and item.value_size != 4 * slot_room(room):
                 raise StepError(f"map {item.name}", f"{item.value_size} bytes for the slots of {room} counters", mend)
 
 

@@ -144,7 +144,7 @@ class CProgram:
             raise CompileError([self.refusal("N901", message, "use sets: one rule for many addresses or ports")])
         ids = {
             "SCRATCH": self.add_array(f"{self.name}.scratch", bundle.CPU_MAX * bundle.SCRATCH_SIZE, role="scratch"),
-            "SLOTS": self.add_array(f"{self.name}.slots", 4 * max(1, len(self.counters)), role="slots"),
+            "SLOTS": self.add_array(f"{self.name}.slots", 4 * bundle.slot_room(len(self.counters)), role="slots"),
             "COUNTERS": self.add_map(
                 f"{self.nic}.counters", "percpu_array", 4, 16, bundle.COUNTER_SLOTS, scope="persistent", role="counters"
             ),
