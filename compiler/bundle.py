@@ -16,6 +16,7 @@ import msgspec
 MAGIC = b"netc-bundle 1 "
 MAX_FILE = 256 << 20  # bytes
 MAX_PAYLOAD = 512 << 20  # bytes, decompressed
+_LEVEL = 4  # of zlib: half the time of its usual 6, for a twentieth more bytes
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.><:/-]{1,120}\Z")]
 DeviceName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:@-]{1,15}\Z")]  # IFNAMSIZ, no '/' or space
@@ -276,7 +277,7 @@ def slot_room(counters: int) -> int:
 
 def encode(bundle: Bundle) -> bytes:
     """The file's bytes; equal bundles give equal bytes."""
-    payload = zlib.compress(msgspec.json.encode(bundle, order="deterministic"), 6)
+    payload = zlib.compress(msgspec.json.encode(bundle, order="deterministic"), _LEVEL)
     return MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
 
 
