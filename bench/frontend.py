@@ -60,7 +60,7 @@ def _stages(path: Path) -> dict[str, float]:
     import gc
     import resource
 
-    gc.set_threshold(200_000, 50, 100)  # as in compiler/__main__.py
+    gc.set_threshold(2_000_000, 50, 100)  # as in compiler/__main__.py
     times: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], Result]) -> Result:

@@ -40,7 +40,7 @@ class Statement(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Changeable(msgspec.Struct, frozen=True):
-    """A program whose map takes changes. counters: all of it; up_to, words: as tables.changes.Layout; fields: what its entries may ask for."""
+    """A program whose map takes changes. counters: room of its slot table; up_to, words: as tables.changes.Layout; fields: what its entries may ask for."""
 
     program: str
     map: str

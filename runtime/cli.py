@@ -30,6 +30,7 @@ FILES
     /var/lib/netc         what is installed and what was before (--state-dir)
     /sys/fs/bpf/netc      netc's maps, programs and links (--bpffs)
     /run/netc/lab/NAME    the same for a lab (--lab NAME)
+    /var/cache/netc       programs that were compiled before; ~/.cache/netc of other users (XDG_CACHE_HOME)
 
 EXAMPLES
     netc check edge.netc                              is the policy right?

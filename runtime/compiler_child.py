@@ -5,6 +5,7 @@
     CAP_DAC_READ_SEARCH         the only capability, ambient: it reads a policy in a 0700 home and writes nowhere
     a directory of its own      working directory, HOME and TMPDIR; removed afterwards
     rlimits and a time limit    CPU, memory, file size
+    one socket                  to netc, which it asks for bytecode (runtime.c_compiler)
 
 A netc that is not root runs the child as itself. A root that may not change its uid (bounded capabilities) is an error, never a
 compiler with privileges: compile elsewhere and apply the bundle. capset(2), prctl(2): linux/capability.h, linux/prctl.h.
@@ -16,25 +17,33 @@ import ctypes
 import os
 import pwd
 import resource
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
 from compiler import bundle as bundles
+from runtime.c_compiler import CCompiler, Ended, Start
+from runtime.programs import Programs, place
 
 CPU_SECONDS = 120
 WALL_SECONDS = 300.0
 INDEX = "index"  # a file in the child's own directory
 MEMORY = 4 << 30  # bytes of address space
+_WRITES_C = ("compile", "check", "bench")  # commands that ask for bytecode
+_LINK = "NETC_C_COMPILER"  # as compiler.targets.c_service says
 _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP = 1, 8, 24
@@ -90,23 +99,44 @@ def run_child(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Answer:
 @contextmanager
 def running(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Iterator[Callable[[], Answer]]:
     """As run_child, with time for something else until the answer is asked for."""
-    with _own_directory() as directory, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as messages:
-        child = _start(arguments, directory, output, messages)
+    with (
+        _own_directory() as directory,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as messages,
+        Programs(place()) as kept,
+        closing(CCompiler(partial(_start, directory, messages, messages), kept, time.monotonic() + wall)) as c,
+        _child(partial(_start, directory, output, messages), arguments, c) as (child, link),
+    ):
 
         def answer() -> Answer:
-            status = _wait(child, wall)
+            status = _wait(child, link, c, wall)
             said = _from_here(_content(messages).decode("utf-8", "replace"))
             if status < 0:
                 raise CompilerFailed(_killed(-status), said)
             return Answer(status, _content(output), said, _written(Path(directory, INDEX)))
 
+        yield answer
+
+
+@contextmanager
+def _child(start: Start, arguments: Sequence[str], c_compiler: CCompiler) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """The compiler, and the link on which it asks for bytecode; at the end it is killed, whatever it still does."""
+    link, theirs = socket.socketpair()
+    with link:
+        with theirs:
+            child = start(["compiler", *arguments], theirs)
         try:
-            yield answer
+            if arguments and arguments[0] in _WRITES_C:
+                c_compiler.wake()
+            yield child, link
         finally:
-            _end(child)
+            if child.poll() is None:
+                child.kill()
+                child.wait()
 
 
-def _start(arguments: Sequence[str], directory: str, output: IO[bytes], messages: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(directory: str, output: IO[bytes], messages: IO[bytes], words: Sequence[str], link: socket.socket) -> subprocess.Popen[bytes]:
+    """`python -I -m WORDS` in the sandbox, with that end of a link to netc."""
     libc = ctypes.CDLL(None, use_errno=True)
     nobody = pwd.getpwnam("nobody")
     bounding = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
@@ -121,12 +151,12 @@ def _start(arguments: Sequence[str], directory: str, output: IO[bytes], messages
             os._exit(1)
         _set_limits()
 
-    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": directory, "TMPDIR": directory}
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": directory, "TMPDIR": directory, _LINK: str(link.fileno())}
     try:
         return subprocess.Popen(
-            [sys.executable, *_how(arguments), *arguments],
+            [sys.executable, *_how(words), *words[1:]],
             cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=messages,
-            preexec_fn=enter_sandbox, close_fds=True,  # noqa: PLW1509  netc has no threads when it compiles
+            preexec_fn=enter_sandbox, close_fds=True, pass_fds=(link.fileno(),),  # noqa: PLW1509  netc has no threads when it compiles
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         raise CompilerFailed(
@@ -135,27 +165,41 @@ def _start(arguments: Sequence[str], directory: str, output: IO[bytes], messages
         ) from None
 
 
-def _how(arguments: Sequence[str]) -> list[str]:
-    """-m compiler; for `change`, which needs msgspec and nothing else from outside, without the search for site packages: it takes as long as the work."""
-    if arguments[:1] != ["change"]:
-        return ["-I", "-m", "compiler"]
+def _how(words: Sequence[str]) -> list[str]:
+    """-m MODULE; to tell a change, which takes msgspec and nothing else from outside, without the search for site packages: it takes as long as the work."""
+    if words[1:2] != ["change"]:
+        return ["-I", "-m", words[0]]
     import compiler
 
     places = dict.fromkeys(str(Path(module.__file__ or "").parent.parent) for module in (compiler, msgspec))
     return ["-I", "-S", "-c", f"import sys; sys.path += {list(places)!r}; from compiler.change_command import main; sys.exit(main(sys.argv[2:]))"]
 
 
-def _wait(child: subprocess.Popen[bytes], wall: float) -> int:
+def _wait(child: subprocess.Popen[bytes], link: socket.socket, c_compiler: CCompiler, wall: float) -> int:
+    """Popen.wait with a time limit looks only every 50 ms; a descriptor of the process says at once that it has ended."""
+    deadline, ended = time.monotonic() + wall, os.pidfd_open(child.pid)
+    watched = [ended, link.fileno()]
     try:
-        return child.wait(wall)
-    except subprocess.TimeoutExpired:
+        while ended not in (ready := _ready(watched, deadline)):
+            if not ready:
+                raise TimeoutError
+            if not c_compiler.answer(link):
+                watched = [ended]
+        return child.wait()
+    except Ended as error:
+        return error.status
+    except TimeoutError:
         raise CompilerFailed(f"the compiler was stopped after {wall:g} s; nothing was changed") from None
+    finally:
+        os.close(ended)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        child.kill()
-        child.wait()
+def _ready(descriptors: Sequence[int], deadline: float) -> list[int]:
+    """Those from which something can be read, or that have ended; none when the time is over."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(max(0, deadline - time.monotonic()) * 1000)]
 
 
 def _from_here(messages: str) -> str:

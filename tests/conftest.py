@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """`netc` keeps compiled programs (runtime.programs): those of a test run end with it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -116,8 +116,8 @@ def _with_buckets(sides: Sequence[Side], filed: I64, service: Group, record: I64
 
 
 def _listed(most: int) -> int:
-    """Rounded up, so that a rule more keeps the program's text."""
-    return 0 if most == 0 else max(8, 1 << (most - 1).bit_length())
+    """Rounded up far, so that a rule more or less keeps the program's text."""
+    return 0 if most == 0 else 8 if most <= 8 else buckets.MAX_BUCKET
 
 
 def tree(group: Group) -> Tree:

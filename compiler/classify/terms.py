@@ -15,6 +15,7 @@ from compiler import ir, ranges
 from compiler.ir import Field, Ranges
 
 Fields = Mapping[Field, Ranges]  # a field that is not mentioned may also be absent
+Met = dict[int, "list[Box]"]
 
 MAX_TERMS = 64  # of one rule: beyond that it is judged by straight code
 LOOKED_UP = frozenset(Field) - {Field.ETH_SRC, Field.ETH_DST}  # 48 bits: neither a table nor a trie
@@ -62,11 +63,23 @@ class Inexpressible(Exception):
     """The condition hangs on state or on a field without a table, or needs more than MAX_TERMS boxes."""
 
 
-def of_rule(number: int, rule: ir.Rule, sets: Mapping[str, ir.Set]) -> list[Term]:
-    """The rule's terms; none when nothing can meet it. Raises Inexpressible."""
+def of_rule(number: int, rule: ir.Rule, sets: Mapping[str, ir.Set], met: Met | None = None) -> list[Term]:
+    """The rule's terms; none when nothing can meet it. Raises Inexpressible.
+
+    met: tests that rules above had as well, by identity; for rules of one list, which live as long as it does.
+    """
     if rule.limit or rule.effects:
         raise Inexpressible
-    return [Term(number, box) for box in _boxes(rule.when, True, sets)]
+    when = rule.when
+    if met is None or not isinstance(when, ir.And):
+        return [Term(number, box) for box in _boxes(when, True, sets)]
+    parts = []
+    for item in when.items:
+        part = met.get(id(item))
+        if part is None:
+            part = met[id(item)] = _boxes(item, True, sets)
+        parts.append(part)
+    return [Term(number, box) for box in _all(parts)]
 
 
 def _boxes(expr: ir.Expr, want: bool, sets: Mapping[str, ir.Set]) -> list[Box]:
@@ -110,12 +123,29 @@ def _matching(mask: int, value: int, bits: int) -> Ranges:
 
 
 def _all(parts: list[list[Box]]) -> list[Box]:
+    """What is in one box of each part."""
+    if (one := _apart(parts)) is not None:
+        return [one]
     found = [Box({})]
     for part in parts:
         found = [both for a in found for b in part if (both := a.meet(b)) is not None]
         if len(found) > MAX_TERMS:
             raise Inexpressible
     return found
+
+
+def _apart(parts: list[list[Box]]) -> Box | None:
+    """The only box of parts that have one each and name no field and no kind twice, as nearly all rules have them."""
+    fields: dict[Field, Ranges] = {}
+    mask = kinds = named = 0
+    for part in parts:
+        if len(part) != 1 or part[0].mask & mask:
+            return None
+        box = part[0]
+        fields.update(box.fields)
+        named += len(box.fields)
+        mask, kinds = mask | box.mask, kinds | box.kinds
+    return Box(fields, mask, kinds) if named == len(fields) else None
 
 
 def _any(parts: list[list[Box]]) -> list[Box]:

@@ -3,8 +3,8 @@
 The map is one value with two halves. A program reads the number of the half in force once a packet; a change is written into the other half and
 comes into force by one store. In a half: which rules of the tables are dead, and up to MOST entries, one box each, in the order of the rules.
 
-    0               u32 half in force, u32 bytes of a half, u32 where entries begin in a half, u32 the program's
-                    counters: an entry's are numbered behind them
+    0               u32 half in force, u32 bytes of a half, u32 where entries begin in a half, u32 room of the
+                    program's slot table: an entry's counters are numbered behind it
     SLOTS_AT        u32 slot of each of the 2 x MOST counters that entries may count in: half 0 has the first MOST
     HALVES_AT       two halves: u32 entries, at 64 bits of dead counters, then bits of dead terms (words of a row), then the entries
 
@@ -106,7 +106,7 @@ _U64 = (1 << 64) - 1
 
 
 def half(layout: Layout, counters: int, entries: Iterable[Entry], dead: Iterable[int], dead_terms: Iterable[int]) -> bytes:
-    """The content of half 0. counters: all of the program's; dead: those of rules that are gone; dead_terms: their bits in rows."""
+    """The content of half 0. counters: room of the program's slot table; dead: those of rules that are gone; dead_terms: their bits in rows."""
     content = bytearray(layout.half)
     listed = list(entries)
     content[0:4] = len(listed).to_bytes(4, "little")

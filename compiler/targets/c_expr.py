@@ -17,6 +17,7 @@ _MAX_RANGES = 8  # a longer list of ports is looked up
 MAX_ADDRESS_RANGES = 4
 FIELDS = frozenset((*map(str, ir.Field), "kinds"))  # what tables call them
 _LOOKED_UP = (ir.Field.SPORT, ir.Field.DPORT)
+_NO_KINDS: frozenset[str] = frozenset()
 
 
 def true_when(expr: ir.Expr, c: CProgram) -> str:
@@ -31,18 +32,17 @@ def false_when(expr: ir.Expr, c: CProgram) -> str:
 
 def kinds_outside_not(expr: ir.Expr) -> frozenset[str]:
     """Every kind that the expression names outside `not`."""
-    match expr:
-        case ir.Is(kind):
-            return frozenset((kind,))
-        case ir.And(items) | ir.Or(items):
-            return frozenset().union(*map(kinds_outside_not, items))
-    return frozenset()
+    if isinstance(expr, ir.Is):
+        return frozenset((expr.kind,))
+    if isinstance(expr, ir.And | ir.Or):
+        return _NO_KINDS.union(*map(kinds_outside_not, expr.items))
+    return _NO_KINDS
 
 
 def control_mask(expr: ir.Expr) -> str:
     """C mask of the control kinds that the expression names outside `not`; "" for none."""
-    named = [kind for kind in ir.CONTROL_KINDS if kind in kinds_outside_not(expr)]
-    return " | ".join(f"KIND_{kind}" for kind in named)
+    named = kinds_outside_not(expr)  # of ten thousand rules hardly one names any
+    return " | ".join(f"KIND_{kind}" for kind in ir.CONTROL_KINDS if kind in named) if named else ""
 
 
 def _lower(expr: ir.Expr, c: CProgram, wanted: bool) -> str:

@@ -19,6 +19,8 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from compiler import bundle, ir
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.source import NOWHERE, Span
@@ -92,8 +94,7 @@ class CProgram:
         """The counter's index in this program's slot table; the same name gives the same index. Its `index` is set here."""
         if counter.name not in self._indices:
             self._indices[counter.name] = len(self.counters)
-            made = {name: getattr(counter, name) for name in counter.__struct_fields__}
-            self.counters.append(bundle.Counter(**{**made, "index": len(self.counters), "program": self.name}))
+            self.counters.append(replace(counter, index=len(self.counters), program=self.name))
         return self._indices[counter.name]
 
     def index(self, name: str) -> int:
@@ -143,7 +144,7 @@ class CProgram:
             raise CompileError([self.refusal("N901", message, "use sets: one rule for many addresses or ports")])
         ids = {
             "SCRATCH": self.add_array(f"{self.name}.scratch", bundle.CPU_MAX * bundle.SCRATCH_SIZE, role="scratch"),
-            "SLOTS": self.add_array(f"{self.name}.slots", 4 * max(1, len(self.counters)), role="slots"),
+            "SLOTS": self.add_array(f"{self.name}.slots", 4 * bundle.slot_room(len(self.counters)), role="slots"),
             "COUNTERS": self.add_map(
                 f"{self.nic}.counters", "percpu_array", 4, 16, bundle.COUNTER_SLOTS, scope="persistent", role="counters"
             ),

@@ -79,8 +79,14 @@ def _parts(made: list[tuple[bundle.Code, CProgram]], sets: dict[str, ir.Set]) ->
                 known = sets[item.name.removeprefix("set.")]
                 found.append(c_sets.described(known, c.nic, item.id))
     programs = tuple(code for code, _ in made)
-    counters = tuple(item for _, c in made for item in c.counters)
+    counters = tuple(item for _, c in made for item in sorted(c.counters, key=_reading_order))
     return XdpParts(tuple(maps.values()), programs, counters, tuple(found), {code.name: c.source for code, c in made})
+
+
+def _reading_order(item: bundle.Counter) -> int:
+    """Seen, the rules as they stand, then the rest."""
+    of_chain = ("seen", "rule", "default", "control", "handed-on")
+    return of_chain.index(item.kind) if item.stage == "xdp" and item.kind in of_chain else len(of_chain)
 
 
 class _Program:
@@ -115,16 +121,17 @@ class _Program:
         return [xdp_changes.changeable(self.c, self.chain.chain, self.picked, self.layout)]
 
     def _counters(self) -> None:
-        """The order in which people read them: seen, the rules as they stand, then the rest."""
+        """The chain's own first: their numbers stand in the program's text, which shall not depend on how many rules there are."""
         if self.chain is None:
             return
         self._chain_counter("seen")
-        for item in self.chain.chain.rules[: self.chain.split]:
-            xdp_rules.add_counter(self.c, self.chain.chain, item)
         self._chain_counter("default", self.chain.chain.default)
         self._chain_counter("control", "pass")
         if self.chain.late:
             self._chain_counter("handed-on")
+            self._chain_counter("unmarked")
+        for item in self.chain.chain.rules[: self.chain.split]:
+            xdp_rules.add_counter(self.c, self.chain.chain, item)
 
     def _chain_counter(self, kind: str, verdict: str = "") -> int:
         assert self.chain is not None
@@ -236,7 +243,7 @@ class _Program:
 
     def _count_judged(self) -> str:
         """Count what was judged, once for all rules; the bound is for the verifier."""
-        count = f"    {{ u32 judged = p->judged; if (judged < {len(self.c.counters)}) COUNT(judged, bytes); }}\n"
+        count = f"    {{ u32 judged = p->judged; if (judged < {bundle.slot_room(len(self.c.counters))}) COUNT(judged, bytes); }}\n"
         return count + (xdp_changes.count(self.c) if self.layout else "")
 
     def _steering(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compiler import ir
+from compiler import bundle, ir
 from compiler.change_index import Changeable, Rule
 from compiler.classify.shape import KINDS, SERVICE, Shape, Tree
 from compiler.ir import Field
@@ -41,7 +41,7 @@ def begin(c: CProgram) -> str:
 
 
 def add_map(c: CProgram, layout: Layout) -> None:
-    c.add_array(map_name(c), layout.size, role="changes", content=layout.header(len(c.counters)))
+    c.add_array(map_name(c), layout.size, role="changes", content=layout.header(bundle.slot_room(len(c.counters))))
 
 
 def map_name(c: CProgram) -> str:
@@ -124,4 +124,4 @@ def changeable(c: CProgram, chain: ir.Chain, picked: Pick, layout: Layout) -> Ch
 
     asked = tuple(sorted(fields(picked.tables.shape)))
     rules = tuple(described(rule) for rule in chain.rules)
-    return Changeable(c.name, map_name(c), len(c.counters), layout.counters, layout.words, asked, chain.name, rules)
+    return Changeable(c.name, map_name(c), bundle.slot_room(len(c.counters)), layout.counters, layout.words, asked, chain.name, rules)

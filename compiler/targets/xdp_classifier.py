@@ -41,7 +41,7 @@ def pick(rules: Sequence[ir.Rule], sets: Mapping[str, ir.Set], classifier: str, 
 
     Raises TooLarge where tables were demanded and do not fit.
     """
-    all_straight = sum(_cost(rule.when, sets) for rule in rules)
+    all_straight = _cost_of_all(rules, sets)
     say = f"{len(rules)} rules one by one: about {all_straight:.0f} ns"
     if classifier == "straight" or (classifier == "auto" and all_straight <= _TABLES + _ADDRESS):
         return Pick(None, tuple(rules), say)
@@ -56,7 +56,7 @@ def pick(rules: Sequence[ir.Rule], sets: Mapping[str, ir.Set], classifier: str, 
         if classifier == "tables":
             raise
         return Pick(None, tuple(rules), f"{say}; no tables: {error}")
-    by_tables = shape_cost(made.shape) + sum(_cost(rule.when, sets) for rule in straight)
+    by_tables = shape_cost(made.shape) + _cost_of_all(straight, sets)
     size = f"{len(rules) - len(straight)} rules in tables of {made.shape.arena >> 10} KiB{_parts(made.shape)}"
     if straight:
         size += f", {len(straight)} one by one (limits, effects, dynamic sets)"
@@ -90,12 +90,28 @@ def _divide(rules: Sequence[ir.Rule], sets: Mapping[str, ir.Set]) -> tuple[list[
     """The terms of the rules that tables can hold, and the other rules."""
     found: list[terms.Term] = []
     straight = []
+    met: terms.Met = {}
     for number, rule in enumerate(rules):
         try:
-            found += terms.of_rule(number, rule, sets)
+            found += terms.of_rule(number, rule, sets, met)
         except terms.Inexpressible:
             straight.append(rule)
     return found, tuple(straight)
+
+
+def _cost_of_all(rules: Sequence[ir.Rule], sets: Mapping[str, ir.Set]) -> float:
+    """Thousands of rules share their tests (compiler/remembered.py): each is weighed once."""
+    known: dict[int, float] = {}
+    total = 0.0
+    for rule in rules:
+        parts = rule.when.items if isinstance(rule.when, ir.And) else (rule.when,)
+        cost = 0.0  # of a rule by itself: sums in another order would differ in their last bits
+        for part in parts:
+            if (of_part := known.get(id(part))) is None:
+                of_part = known[id(part)] = _cost(part, sets)
+            cost += of_part
+        total += cost
+    return total
 
 
 def _cost(expr: ir.Expr, sets: Mapping[str, ir.Set]) -> float:

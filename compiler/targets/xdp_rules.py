@@ -50,7 +50,9 @@ def add_counter(c: CProgram, chain: ir.Chain, item: ir.Rule) -> int:
 
 def uses_time(rules: tuple[ir.Rule, ...], sets: dict[str, ir.Set]) -> bool:
     """Whether judging these rules needs the clock: limits, additions, members that expire."""
-    return any(item.limit or any(isinstance(e, ir.Add) for e in item.effects) or asks_clock(item.when, sets) for item in rules)
+    if any(item.limit or any(isinstance(e, ir.Add) for e in item.effects) for item in rules):
+        return True
+    return any(known.size is not None for known in sets.values()) and any(asks_clock(item.when, sets) for item in rules)
 
 
 def asks_clock(expr: ir.Expr, sets: dict[str, ir.Set]) -> bool:

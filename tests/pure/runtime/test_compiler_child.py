@@ -105,7 +105,7 @@ def test_the_child_dies_with_its_parent(stand_in: Path, tmp_path: Path) -> None:
     script = (
         "import sys\nfrom runtime import compiler_child as c\nsys.executable = sys.argv[1]\n"
         "real = c._wait\n"
-        "def wait(child, wall):\n    print(child.pid, flush=True)\n    return real(child, wall)\n"
+        "def wait(child, *rest):\n    print(child.pid, flush=True)\n    return real(child, *rest)\n"
         "c._wait = wait\nc.run_child([])\n"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}  # what the killed parent leaves goes with the test's directory
