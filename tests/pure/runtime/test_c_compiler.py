@@ -47,8 +47,8 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path],
     def run(path: Path) -> tuple[bytes, list[str]]:
         with monkeypatch.context() as patched:
             patched.setattr(sys, "executable", str(python))
-            data, messages = compiler_child.compile(path)
-        return data, re.findall("^child (.*)", messages, re.MULTILINE)
+            made = compiler_child.compile(path)
+        return made.output, re.findall("^child (.*)", made.messages, re.MULTILINE)
 
     return run
 
