@@ -84,9 +84,11 @@ def _parts(made: list[tuple[bundle.Code, CProgram]], sets: dict[str, ir.Set]) ->
 
 
 def _reading_order(item: bundle.Counter) -> int:
-    """Seen, the rules as they stand, then the rest."""
+    """Seen, the rules as they stand, then the rest; last what should never be."""
     of_chain = ("seen", "rule", "default", "control", "handed-on")
-    return of_chain.index(item.kind) if item.stage == "xdp" and item.kind in of_chain else len(of_chain)
+    if item.stage == "xdp" and item.kind in of_chain:
+        return of_chain.index(item.kind)
+    return len(of_chain) + item.name.endswith(".unmarked")
 
 
 class _Program:
