@@ -240,7 +240,7 @@ class DynamicSet(Model):
 class StaticSet(Model):
     """A set that the policy fixes. type: address or port; ranges: `compiler.tables.members.encode` (ports as they are IPv4's).
 
-    file, line: where it is declared.
+    file, line: where it is declared. by_hand: `netc set` changed it, so that it no longer holds what is written there.
     """
 
     name: Name
@@ -248,10 +248,22 @@ class StaticSet(Model):
     ranges: bytes
     file: str
     line: U32
+    by_hand: bool = False
+
+
+class Source(Model):
+    """One text file of the policy. name: as the policy's includes lead there from its folder; text: UTF-8, compressed with zlib."""
+
+    name: str
+    text: bytes
 
 
 class Bundle(Model):
-    """Everything that one policy becomes."""
+    """Everything that one policy becomes.
+
+    sources, profile: what the policy was compiled from, so that it can be compiled again with other members in a fixed set: its text files,
+    the policy itself first, without the files of sets, and the capability profile as JSON. The runtime never reads either.
+    """
 
     policy: str
     policy_sha256: str
@@ -267,6 +279,8 @@ class Bundle(Model):
     expects: tuple[Expect, ...]
     sets: tuple[DynamicSet, ...]
     static: tuple[StaticSet, ...] = ()
+    sources: tuple[Source, ...] = ()
+    profile: str = ""
 
 
 def encode(bundle: Bundle) -> bytes:

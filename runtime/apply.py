@@ -26,6 +26,10 @@ class ApplyError(Exception):
     """A change that is refused before anything was touched."""
 
 
+class OvertakenError(ApplyError):
+    """Another command changed what is installed since this change was made ready for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a change did. `changed` False: everything was as wanted already. `left`: what could not be cleaned up."""
@@ -39,12 +43,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A wanted state: a bundle's bytes on its devices, or nothing (None). take_over: also what another state directory installed."""
+    """A wanted state: a bundle's bytes on its devices, or nothing (None). take_over: also what another state directory installed.
+
+    onto: the only bundle that this may take the place of, by its hash; "": any.
+    """
 
     command: str
     data: bytes | None
     bindings: Mapping[str, str]
     take_over: bool = False
+    onto: str = ""
 
 
 @contextmanager
@@ -107,9 +115,11 @@ def with_devices(context: Context, new: Mapping[str, str], old: Mapping[str, str
 
 
 def apply(store: state.Store, context: Context, change: Change, report: Report) -> Outcome:
-    """Make `change` true, or leave everything as it was. Raises what plan_change raises, and TransactionFailed."""
+    """Make `change` true, or leave everything as it was. Raises what plan_change raises, OvertakenError, TransactionFailed."""
     with changing(store, context, change) as recovered:
         record = _record(store, context)
+        if change.onto and change.onto != getattr(installed_here(record), "bundle", ""):
+            raise OvertakenError("another command changed what is installed; nothing was changed, try again")
         if nothing_to_do(store, context, record, change):
             return Outcome(None, record, False, recovered=tuple(recovered))
         planned, bound = plan_change(store, context, change)

@@ -13,7 +13,7 @@ from compiler.tables import members
 from compiler.tables.set_change import KEY
 
 MAX_FILE = 64 << 20  # bytes, as the compiler reads of a set file
-_SHOWN = 10  # wrong lines
+_SHOWN = 10  # wrong lines, members that were none
 _SINGLE = "a dynamic set has single addresses as members: name them one by one, or put the prefix into a set of the policy"
 
 
@@ -42,6 +42,14 @@ def ordinal(key: bytes) -> int:
     return members.ordinal(address[:4] if family == 4 else address)
 
 
+def of_range(type: str, low: int, high: int) -> list[str]:
+    """A range of a set of that type as it is written: its prefixes, or the ports."""
+    if type == "address":
+        return list(members.words(low, high))
+    low, high = low - members.V4_BASE, high - members.V4_BASE
+    return [str(low) if low == high else f"{low}-{high}"]
+
+
 def keys(words: Sequence[str], file: str) -> list[bytes]:
     """The keys of the words and of a file's lines ("": no file; "-": standard input), each once, in order. Raises MembersError."""
     found: dict[bytes, None] = {}
@@ -66,6 +74,14 @@ def refuse_protected(bundle: Bundle, item: DynamicSet, wanted: Sequence[bytes]) 
             more = f" and {len(held) - 1:,} more are" if len(held) > 1 else " is"
             raise MembersError(f"{written(held[0])}{more} in {name}, which {item.name} never takes (`never {name}`); nothing was changed\n"
                                "  = help: leave them out, or change the policy")  # fmt: skip
+
+
+def show_absent(absent: Sequence[str]) -> None:
+    """Members that were to leave and were none."""
+    for word in absent[:_SHOWN]:
+        print(f"  {word} was no member")
+    if len(absent) > _SHOWN:
+        print(f"  and {len(absent) - _SHOWN:,} more were none")
 
 
 def _all(words: Sequence[str], file: str) -> Iterator[tuple[str, str]]:

@@ -107,6 +107,10 @@ class Store:
         except bundles.BundleError as error:
             raise StateError(f"bundle {name[:12]} in {self.directory}/bundles is damaged: {error}") from None
 
+    def bundle_path(self, name: str) -> Path:
+        """Where a stored bundle's file is."""
+        return self.directory / "bundles" / f"{name}.bundle"
+
     def bundle_bytes(self, name: str) -> bytes:
         """A stored bundle's file. Raises StateError when it is gone."""
         data = self._read(f"bundles/{name}.bundle")

@@ -89,6 +89,30 @@ def decode(data: bytes) -> list[Range]:
     return six + four
 
 
+def missing(have: bytes, want: bytes) -> list[Range]:
+    """What the ranges in `want` hold and those in `have` do not (both of `encode`). Raises ValueError."""
+    if have == want:
+        return []
+    first, second = decode(have), decode(want)
+    same = set(first).intersection(second)  # a range of both meets no other: only the rest needs care
+    cuts = [each for each in first if each not in same]
+    found, at = [], 0
+    for low, high in second:
+        if (low, high) in same:
+            continue
+        while at < len(cuts) and cuts[at][1] < low:
+            at += 1
+        after = at
+        while after < len(cuts) and cuts[after][0] <= high:
+            if cuts[after][0] > low:
+                found.append((low, cuts[after][0] - 1))
+            low = cuts[after][1] + 1
+            after += 1
+        if low <= high:
+            found.append((low, high))
+    return found
+
+
 def holds(ranges: list[Range], number: int) -> bool:
     """Is the ordinal in ascending, disjoint ranges?"""
     at = bisect_right(ranges, (number, V4_BASE << 1)) - 1
