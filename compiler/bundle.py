@@ -88,8 +88,6 @@ ROLES = {
 CPU_MAX = 256
 COUNTER_SLOTS = 16384  # of a nic
 SCRATCH_SIZE = 256
-BUFF_FLAGS = 0x7E7C0001  # called as a helper in code: the loader puts xdp_buff.flags there (runtime/backends/kernel_calls.py)
-BUFF_FLAGS_AT = 0x7E7C  # the offset that stands in the load of its result
 CONFIG_WORDS = ("ifb_ifindex", "class_base")  # class_base: what a classifier adds to every class's minor number
 GENERATION_MINORS = 0x1000  # minor numbers of one generation of tc classes: class_base is a multiple of it
 

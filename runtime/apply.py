@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
-from runtime import admission, binding, counters, lock, owner, plan, recover, slots, state, transaction, verify
+from runtime import admission, binding, boot, counters, lock, owner, plan, recover, slots, state, transaction, verify
 from runtime.context import Context
 from runtime.journal import Intent, Journal
 from runtime.plan import Plan
@@ -100,7 +100,7 @@ def admitted(data: bytes) -> Bundle:
 def installed_here(record: state.Record) -> state.Installed | None:
     """What is installed as the kernel can still have it: nothing of netc's outlives a reboot."""
     current = record.current
-    return current if current is not None and current.boot == state.boot_id() else None
+    return current if current is not None and current.boot == boot.boot_id() else None
 
 
 def with_devices(context: Context, new: Mapping[str, str], old: Mapping[str, str]) -> Context:
@@ -111,7 +111,7 @@ def with_devices(context: Context, new: Mapping[str, str], old: Mapping[str, str
                 f"nic {nic} is installed on {device} and would move to {new[nic]}\n"
                 "  = help: take the policy off first (netc remove), then apply it to the other device"
             )
-    return replace(context, devices=binding.devices({**old, **new}))
+    return context._replace(devices=binding.devices({**old, **new}))
 
 
 def apply(store: state.Store, context: Context, change: Change, report: Report) -> Outcome:
@@ -153,8 +153,8 @@ def prepare_slots(store: state.Store, new: bytes | None, old: state.Installed | 
 def _record_after(store: state.Store, record: state.Record, change: Change) -> state.Record:
     if change.data is None:
         return state.removed_now(record)
-    policy = bundles.decode(change.data).policy
-    return state.installed_now(record, store.keep_bundle(change.data), policy, dict(change.bindings))
+    bundle = bundles.decode(change.data)
+    return state.installed_now(record, store.keep_bundle(change.data, bundle), bundle.policy, dict(change.bindings))
 
 
 def _transact(
@@ -170,7 +170,7 @@ def _transact(
             old=current.bundle if current else "",
             bindings=dict(change.bindings),
             old_bindings=current.bindings if current else {},
-            boot=state.boot_id(),
+            boot=boot.boot_id(),
         )
     )
 

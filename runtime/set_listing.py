@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compiler.bundle import Bundle, DynamicSet, StaticSet
+from compiler.bundle import Bundle, StaticSet
 from compiler.tables import durations
 from compiler.tables import members as codec
 from runtime import output, set_words, sets
 from runtime.context import Context
+
+if TYPE_CHECKING:
+    from runtime.set_view import AnyDynamicSet
 
 
 def overview(context: Context, bundle: Bundle) -> list[dict[str, Any]]:
@@ -37,9 +40,9 @@ def row(item: dict[str, Any]) -> tuple[str, str, str, str, str]:
     return item["set"], kind, item["type"], output.number(item["members"]), output.number(item["size"]) if "size" in item else ""
 
 
-def members(context: Context, bundle: Bundle, item: DynamicSet | StaticSet) -> list[dict[str, Any]]:
+def members(context: Context, bundle: Bundle, item: AnyDynamicSet | StaticSet) -> list[dict[str, Any]]:
     """{"member", "left": seconds, None: for ever}, in order of address; a fixed set's as prefixes or ports, without `left`."""
-    if isinstance(item, DynamicSet):
+    if not isinstance(item, StaticSet):
         now = time.monotonic_ns()
         found = sorted((set_words.ordinal(member.key), member.expiry) for member in sets.members(context, bundle, item))
         return [{"member": codec.written(number), "left": max(0, expiry - now) / 1e9 if expiry else None} for number, expiry in found]

@@ -5,6 +5,7 @@
     <state>/slots.json     {nic: {counter name: slot}}: a counter keeps its slot for ever, so that it survives an apply
     <state>/journal.jsonl  the intents of an unfinished apply (runtime.journal)
     <state>/bundles/<sha256>.bundle   every bundle that state.json names
+    <state>/bundles/<sha256>.sets     what `netc set` asks of it (runtime.set_view)
 
 Every write is atomic (a new file, fsync, rename, fsync of the directory): a crash leaves the old content or the new one.
 """
@@ -20,6 +21,8 @@ import msgspec
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
+from runtime import set_view
+from runtime.boot import boot_id
 from runtime.retired import Entry
 
 HISTORY = 10  # installed bundles that are kept for `netc rollback`
@@ -82,8 +85,8 @@ class Store:
         record = msgspec.structs.replace(record, history=record.history[-HISTORY:])
         self._write("state.json", msgspec.json.format(msgspec.json.encode(record, order="deterministic")))
         named = {entry.bundle for entry in (*record.history, *([record.current] if record.current else []))}
-        for path in (self.directory / "bundles").glob("*.bundle"):
-            if path.stem not in named:
+        for path in list((self.directory / "bundles").iterdir()):
+            if path.suffix in (".bundle", ".sets") and path.stem not in named:
                 path.unlink(missing_ok=True)
 
     def slots(self) -> Slots:
@@ -94,10 +97,12 @@ class Store:
     def write_slots(self, slots: Slots) -> None:
         self._write("slots.json", msgspec.json.encode(slots, order="deterministic"))
 
-    def keep_bundle(self, data: bytes) -> str:
-        """Store a bundle file's bytes; gives its hash, by which `bundle` finds it again."""
+    def keep_bundle(self, data: bytes, bundle: Bundle | None = None) -> str:
+        """Store a bundle file's bytes; gives its hash, by which `bundle` finds it again. bundle: its content, for a view of its sets."""
         name = bundles.identity(data)
         self._write(f"bundles/{name}.bundle", data)
+        if bundle is not None and bundle.sets:
+            self._write(f"bundles/{name}.sets", set_view.written(bundle))
         return name
 
     def bundle(self, name: str) -> Bundle:
@@ -128,11 +133,6 @@ class Store:
 
     def _write(self, name: str, data: bytes) -> None:
         write_atomically(self.directory / name, data)
-
-
-def boot_id() -> str:
-    """Which boot of the kernel this is."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def installed_now(record: Record, bundle: str, policy: str, bindings: dict[str, str]) -> Record:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
+import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
@@ -113,10 +114,23 @@ def missing(have: bytes, want: bytes) -> list[Range]:
     return found
 
 
-def holds(ranges: list[Range], number: int) -> bool:
-    """Is the ordinal in ascending, disjoint ranges?"""
-    at = bisect_right(ranges, (number, V4_BASE << 1)) - 1
-    return at >= 0 and ranges[at][0] <= number <= ranges[at][1]
+def held(data: bytes, addresses: Iterable[bytes]) -> list[bytes]:
+    """The addresses (4 or 16 bytes) that are in the ranges of `encode`, which are searched as they are: `decode` takes a second for a million."""
+    end = _COUNT.size + _COUNT.unpack_from(data)[0] * _V6.size
+    parts = {4: (_V4.size, memoryview(data)[end:]), 16: (_V6.size, memoryview(data)[_COUNT.size : end])}
+    return [each for each in addresses if _held(each, *parts[len(each)])]
+
+
+def _held(address: bytes, size: int, ranges: memoryview) -> bool:
+    width = len(address)
+
+    def bound(at: int) -> bytes:
+        """The `width` bytes there, in network order."""
+        some = bytes(ranges[at : at + width])
+        return some[::-1] if width == 4 and sys.byteorder == "little" else some
+
+    at = bisect_right(range(len(ranges) // size), address, key=lambda index: bound(index * size)) - 1
+    return at >= 0 and address <= bound(at * size + width)
 
 
 def prefixes(low: int, high: int, bits: int) -> Iterable[tuple[int, int]]:

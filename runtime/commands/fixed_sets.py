@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from runtime.set_words import MAX_FILE, MembersError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from runtime.apply import Outcome
     from runtime.commands.target import Target
     from runtime.state import Installed
+    from runtime.steps import Step
 
 PATIENCE = 10.0  # seconds that a change waits for others
 T = TypeVar("T")
@@ -55,7 +57,7 @@ def change(options: argparse.Namespace, target: Target, action: str) -> int:
                 return 0
             wanted = apply.Change("set", data, installed.bindings, onto=installed.bundle)
             try:
-                outcome = _patient(deadline, lambda wanted=wanted: apply.apply(target.store, target.context, wanted, lambda *_: None))
+                outcome = _patient(deadline, partial(apply.apply, target.store, target.context, wanted, _unseen))
             except apply.OvertakenError:
                 if time.monotonic() > deadline:
                     raise
@@ -94,6 +96,10 @@ def _listed(file: str) -> Iterator[tuple[str, str]]:
         kept.write(data)
         kept.flush()
         yield kept.name, "<stdin>"
+
+
+def _unseen(_what: str, _step: Step) -> None:
+    """The steps are not told: what changed is one line."""
 
 
 def _patient(deadline: float, work: Callable[[], T]) -> T:

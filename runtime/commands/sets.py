@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands import target as targets
 
 if TYPE_CHECKING:
-    from compiler.bundle import Bundle, DynamicSet, StaticSet
+    from compiler.bundle import Bundle
     from runtime.context import Context
     from runtime.set_change import Done, Wish
+    from runtime.set_view import AnyDynamicSet, AnySets
 
 _DESCRIPTION = """\
 Members of the sets of the installed policy. A change holds as a whole: no packet is judged by half of it, and when anything is wrong
@@ -81,7 +82,7 @@ def run_list(options: argparse.Namespace) -> int:
     from runtime import output, set_listing
 
     with targets.opened(options) as target:
-        bundle, context = _installed(target)
+        bundle, context = _installed(target), target.context
         if not options.name:
             rows = set_listing.overview(context, bundle)
             if options.json:
@@ -89,7 +90,7 @@ def run_list(options: argparse.Namespace) -> int:
             else:
                 print(output.table(("set", "kind", "type", "members", "size"), [set_listing.row(each) for each in rows], (3, 4)))
             return 0
-        found = _find(bundle, options.name)
+        found = _dynamic(bundle, options.name) or next(item for item in bundle.static if item.name == options.name)
         items = set_listing.members(context, bundle, found)
         if options.json:
             output.show_json({"set": options.name, "members": items})
@@ -113,7 +114,7 @@ def run_replace(options: argparse.Namespace) -> int:
     return _run(options, "replace", _replace)
 
 
-def _add(options: argparse.Namespace, context: Context, bundle: Bundle, item: DynamicSet) -> Wish:
+def _add(options: argparse.Namespace, context: Context, bundle: AnySets, item: AnyDynamicSet) -> Wish:
     from runtime import set_words
     from runtime.set_change import Wish
 
@@ -122,14 +123,14 @@ def _add(options: argparse.Namespace, context: Context, bundle: Bundle, item: Dy
     return Wish(dict.fromkeys(keys, _expiry(options.timeout, item)), renew=options.renew)
 
 
-def _del(options: argparse.Namespace, context: Context, bundle: Bundle, item: DynamicSet) -> Wish:
+def _del(options: argparse.Namespace, context: Context, bundle: AnySets, item: AnyDynamicSet) -> Wish:
     from runtime import sets
     from runtime.set_change import Wish
 
     return Wish(leave=[member.key for member in sets.members(context, bundle, item)] if options.all else _given(options))
 
 
-def _replace(options: argparse.Namespace, context: Context, bundle: Bundle, item: DynamicSet) -> Wish:
+def _replace(options: argparse.Namespace, context: Context, bundle: AnySets, item: AnyDynamicSet) -> Wish:
     from runtime import set_words, sets
     from runtime.set_change import Wish
 
@@ -140,24 +141,37 @@ def _replace(options: argparse.Namespace, context: Context, bundle: Bundle, item
     return Wish(come, leave, options.renew)
 
 
-def _run(options: argparse.Namespace, action: str, wish: Callable[[argparse.Namespace, Context, Bundle, DynamicSet], Wish]) -> int:
+def _run(options: argparse.Namespace, action: str, wish: Callable[[argparse.Namespace, Context, AnySets, AnyDynamicSet], Wish]) -> int:
     """One change of a set: in its map where rules fill it, else by another bundle."""
-    from compiler.bundle import StaticSet
-
     with targets.opened(options) as target:
-        found = _find(_installed(target)[0], options.name)  # before the lock: on a host that never had netc there is no directory to lock
-        if isinstance(found, StaticSet):
+        if _dynamic(_sets(target), options.name) is None:  # asked before the lock: where netc never was there is no directory to lock
             from runtime.commands import fixed_sets
 
             _refuse_time(options)
             if action not in ("replace", "clear"):
                 _refuse_nothing(options)
             return fixed_sets.change(options, target, action)
-        with _locked(target) as (bundle, context):
-            found = _find(bundle, options.name)
-            if isinstance(found, StaticSet):
-                raise SetsError(f"{found.name} became a fixed set while this waited; nothing was changed, try again")
-            return _change(options, context, bundle, found, wish(options, context, bundle, found))
+        with _locked(target) as bundle:
+            found = _dynamic(bundle, options.name)
+            if found is None:
+                raise SetsError(f"{options.name} became a fixed set while this waited; nothing was changed, try again")
+            return _change(options, target.context, bundle, found, wish(options, target.context, bundle, found))
+
+
+def _sets(target: targets.Target) -> AnySets:
+    """The sets of what is installed. Raises SetsError."""
+    from runtime import set_view
+
+    return set_view.installed(target.context.state) or _installed(target)
+
+
+def _dynamic(bundle: AnySets, name: str) -> AnyDynamicSet | None:
+    """The dynamic set of that name; None for a fixed one. Raises SetsError."""
+    found = next((item for item in bundle.sets if item.name == name), None)
+    if found is None and not any(item.name == name for item in bundle.static):
+        names = ", ".join(sorted({item.name for item in (*bundle.sets, *bundle.static)})) or "none"
+        raise SetsError(f"no rule of the installed policy asks a set `{name}`\n  = help: the sets are: {names}")
+    return found
 
 
 def _refuse_time(options: argparse.Namespace) -> None:
@@ -178,7 +192,7 @@ def _given(options: argparse.Namespace) -> list[bytes]:
     return set_words.keys(options.members, options.file)
 
 
-def _expiry(text: str | None, item: DynamicSet) -> int:
+def _expiry(text: str | None, item: AnyDynamicSet) -> int:
     """ns of CLOCK_MONOTONIC, 0: never."""
     from compiler.tables import durations
 
@@ -191,7 +205,7 @@ def _expiry(text: str | None, item: DynamicSet) -> int:
     return time.monotonic_ns() + timeout if timeout else 0
 
 
-def _change(options: argparse.Namespace, context: Context, bundle: Bundle, item: DynamicSet, wish: Wish) -> int:
+def _change(options: argparse.Namespace, context: Context, bundle: AnySets, item: AnyDynamicSet, wish: Wish) -> int:
     from runtime import output, set_change, set_words
 
     done = set_change.change(context, bundle, item, wish)
@@ -215,15 +229,15 @@ def _words(done: Done, renew: bool) -> str:
 
 
 @contextmanager
-def _locked(target: targets.Target) -> Iterator[tuple[Bundle, Context]]:
-    """The installed bundle, with the lock held. Raises SetsError, LockedError."""
+def _locked(target: targets.Target) -> Iterator[AnySets]:
+    """The installed sets, with the lock held. Raises SetsError, LockedError."""
     from runtime import lock
 
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            with lock.exclusive(target.store.directory, "set"):
-                yield _installed(target)
+            with lock.exclusive(target.context.state, "set"):
+                yield _sets(target)
                 return
         except lock.LockedError:
             if time.monotonic() > deadline:
@@ -231,20 +245,11 @@ def _locked(target: targets.Target) -> Iterator[tuple[Bundle, Context]]:
             time.sleep(0.02)
 
 
-def _find(bundle: Bundle, name: str) -> DynamicSet | StaticSet:
-    known: Sequence[DynamicSet | StaticSet] = (*bundle.sets, *bundle.static)
-    found = next((item for item in known if item.name == name), None)
-    if found is None:
-        names = ", ".join(sorted({item.name for item in known})) or "none"
-        raise SetsError(f"no rule of the installed policy asks a set `{name}`\n  = help: the sets are: {names}")
-    return found
-
-
-def _installed(target: targets.Target) -> tuple[Bundle, Context]:
+def _installed(target: targets.Target) -> Bundle:
     """The installed bundle. The devices are not asked: a set's members need none. Raises SetsError."""
-    from runtime import state
+    from runtime import boot
 
     current = target.store.record().current
-    if current is None or current.boot != state.boot_id():
+    if current is None or current.boot != boot.boot_id():
         raise SetsError("no policy is installed\n  = help: install one with: netc apply POLICY")
-    return target.store.bundle(current.bundle), target.context
+    return target.store.bundle(current.bundle)
