@@ -58,7 +58,10 @@ class KeptSources(Sources):
         raise LiteralError("N001", f"the installed bundle does not hold the text of `{name}`", AGAIN)
 
     def members(self, name: str, from_file: bool) -> tuple[str, Ranges] | None:
+        """Raises KeptError where only the file would have them."""
         item = self._sets.get(name)
+        if item is None and from_file:
+            raise KeptError(f"the installed bundle does not hold the members of `{name}`\n  = help: {AGAIN}")
         return (item.type, ranges(item)) if item and (from_file or item.by_hand) else None
 
     def digest(self) -> str:

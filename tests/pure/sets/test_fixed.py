@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,9 @@ def test_texts_that_cannot_be_read_are_refused(text: bytes, tmp_path: Path) -> N
     made = compiled(path)
     with pytest.raises(CompileError, match="N001"):
         recompile(replace(made, sources=(Source("p.netc", text),)), Sources())
+    text = b'nic wan { device eth9 }\ninclude "/etc/passwd"\nset s = file "/etc/passwd"\nfilter wan in { drop src in s as s; default pass }\n'
+    with pytest.raises(kept.KeptError, match="does not hold the members of `s`"):  # nothing is read from disk
+        recompile(replace(made, sources=(Source("p.netc", zlib.compress(text)),)), Sources())
     with pytest.raises(kept.KeptError, match="apply the policy again"):
         recompile(replace(made, sources=()), Sources())
     with pytest.raises(kept.KeptError, match="apply the policy again"):
