@@ -87,7 +87,7 @@ def _stages(path: Path) -> dict[str, float]:
     target = profile.chosen("generic")
     placed = timed("place", lambda: place.place(optimised, target))
     whole = bundle.Bundle(path.name, "", "bench", (), (), (), (), (), (), (), placed.reasons, (), ())
-    made = timed("encode", lambda: pipeline._named_from(whole, path.parent))
+    made = timed("encode", lambda: pipeline._named_from(whole, path.parent, sources))
     timed("encode", lambda: bundle.encode(made))
     times["total"] = time.process_time()
     times["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

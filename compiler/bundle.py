@@ -90,8 +90,6 @@ ROLES = {
 CPU_MAX = 256
 COUNTER_SLOTS = 16384  # of a nic
 SCRATCH_SIZE = 256
-BUFF_FLAGS = 0x7E7C0001  # called as a helper in code: the loader puts xdp_buff.flags there (runtime/backends/kernel_calls.py)
-BUFF_FLAGS_AT = 0x7E7C  # the offset that stands in the load of its result
 CONFIG_WORDS = ("ifb_ifindex", "class_base")  # class_base: what a classifier adds to every class's minor number
 GENERATION_MINORS = 0x1000  # minor numbers of one generation of tc classes: class_base is a multiple of it
 
@@ -242,7 +240,7 @@ class DynamicSet(Model):
 class StaticSet(Model):
     """A set that the policy fixes. type: address or port; ranges: `compiler.tables.members.encode` (ports as they are IPv4's).
 
-    file, line: where it is declared.
+    file, line: where it is declared. by_hand: `netc set` changed it, so that it no longer holds what is written there.
     """
 
     name: Name
@@ -250,10 +248,22 @@ class StaticSet(Model):
     ranges: bytes
     file: str
     line: U32
+    by_hand: bool = False
+
+
+class Source(Model):
+    """One text file of the policy. name: as the policy's includes lead there from its folder; text: UTF-8, compressed with zlib."""
+
+    name: str
+    text: bytes
 
 
 class Bundle(Model):
-    """Everything that one policy becomes."""
+    """Everything that one policy becomes.
+
+    sources, profile: what the policy was compiled from, so that it can be compiled again with other members in a fixed set: its text files,
+    the policy itself first, without the files of sets, and the capability profile as JSON. The runtime never reads either.
+    """
 
     policy: str
     policy_sha256: str
@@ -269,6 +279,8 @@ class Bundle(Model):
     expects: tuple[Expect, ...]
     sets: tuple[DynamicSet, ...]
     static: tuple[StaticSet, ...] = ()
+    sources: tuple[Source, ...] = ()
+    profile: str = ""
 
 
 def slot_room(counters: int) -> int:

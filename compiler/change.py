@@ -21,7 +21,7 @@ from compiler.findings import Findings, LiteralError
 from compiler.ir import Field
 from compiler.source import Sources
 from compiler.tables import changes
-from compiler.tables.changes import Added, Delta, Entry, Layout, Shift
+from compiler.tables.changes import Added, Delta, Entry, Layout, Lines
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _QUIET = re.compile(r"\s*(#.*)?")
@@ -212,8 +212,9 @@ def _delta(
     content = changes.half(layout, own.counters, entries, [rule.counter for rule in gone], [bit for rule in gone for bit in rule.bits])
     added = tuple(Added(f"{own.chain}.{rule.name}", nth, rule.verdict, line, rule.text) for nth, (line, rule, _) in enumerate(came))
     names = tuple(f"{own.chain}.{rule.name}" for rule in gone)
-    shifts = tuple(Shift(hunk.last + 1, hunk.new_last - hunk.last) for hunk in hunks if hunk.new_last != hunk.last)
-    return Delta(base, _digest(texts), own.map, own.program, own.chain, own.counters, content, added, names, shifts, Path(index.file).name, index.nics)
+    new = texts[0].split("\n")
+    lines = tuple(Lines(hunk.first, hunk.last, tuple(new[hunk.new_first : hunk.new_last])) for hunk in hunks)
+    return Delta(base, _digest(texts), own.map, own.program, own.chain, own.counters, content, added, names, lines, Path(index.file).name, index.nics)
 
 
 def _before(index: Index, hunks: Sequence[_Hunk], line: int) -> int:

@@ -116,7 +116,7 @@ def make(path: Path, sources: Sources, tops: Sequence[Statement], program: ir.Pr
         return None
     chain = next(chain for chain in program.chains if chain.name == changeable[0].chain)
     blocks = [n for n, top in enumerate(tops) if top.kind == "filter" and top.first == chain.span.line]
-    texts = sources.texts()
+    texts = sources.all_texts()
     text = texts.get(str(path), "")
     if len(blocks) != 1 or sum(other.span == chain.span for other in program.chains) > 1 or not _in_order(chain, tops[blocks[0]]):
         return None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frames import FrameError
 from compiler.import_classbench import ImportFailed
+from compiler.kept import KeptError
 from compiler.source import NOWHERE, Sources
 from compiler.tables.capture import CaptureError
 
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         _report([Diagnostic("N901", f"compiling this takes more memory than {room}", NOWHERE, "make sets smaller, or put similar rules into one with sets")],
                 sources, options)  # fmt: skip
         return 1
-    except (CaptureError, FrameError, ImportFailed) as error:
+    except (CaptureError, FrameError, ImportFailed, KeptError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -74,6 +75,15 @@ def _parser() -> argparse.ArgumentParser:
         if name == "interp":
             command.add_argument("capture", type=Path)
             command.add_argument("--nic", default="", help="the nic that the packets come in by; the first of the policy")
+    changing = commands.add_parser("members", help="a bundle again, with other members in one fixed set: a line of JSON, then the bundle")
+    changing.add_argument("file", type=Path)
+    changing.add_argument("set")
+    changing.add_argument("action", choices=("add", "del", "replace", "clear"))
+    changing.add_argument("words", nargs="*")
+    changing.add_argument("--from", dest="list", type=Path)
+    changing.add_argument("--called", default="")
+    changing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    changing.set_defaults(run=_members)
     explain = commands.add_parser("explain", help="the page of a diagnostic's code")
     explain.add_argument("code")
     explain.set_defaults(run=_explain, file=Path("-"))
@@ -110,7 +120,7 @@ def _report(found: list[Diagnostic], sources: Sources, options: argparse.Namespa
     for diagnostic in found:
         print(json.dumps(diagnostic.as_json()) if options.json else diagnostic.draw(sources), file=sys.stderr)
     errors = sum(d.is_error for d in found)
-    what = {_explain: "", _frames: ": the packet is refused"}.get(options.run, ": the policy is refused")
+    what = {_explain: "", _frames: ": the packet is refused", _members: ": nothing was changed"}.get(options.run, ": the policy is refused")
     if errors and not options.json:
         print(f"{errors} error{'s' * (errors > 1)}{what}", file=sys.stderr)
 
@@ -154,6 +164,24 @@ def _write(output: str, data: bytes) -> None:
         beside.replace(output)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _members(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
+    """The first line is what changed (compiler.set_members.Change); no bundle follows when nothing does."""
+    from compiler import bundle, set_members
+    from compiler.pipeline import recompile
+
+    installed = bundle.decode(options.file.read_bytes())
+    item = next(each for each in installed.static if each.name == options.set)
+    given = set_members.given(options.words, options.list, options.called, item.type, sources)
+    wish = set_members.change(installed, item, options.action, given)
+    data, warnings = b"", []
+    if wish.bundle is not None:
+        made = recompile(wish.bundle, sources)
+        data, warnings = bundle.encode(made.bundle), made.warnings
+    told = {"added": wish.added, "kept": wish.kept, "removed": wish.removed, "absent": wish.absent}
+    sys.stdout.buffer.write(json.dumps(told).encode() + b"\n" + data)
+    return warnings
 
 
 def _check(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from compiler import bundle, ir, ir_spec, passes, place, protect, protect_unread, scenario, syntax
+from compiler import bundle, ir, ir_spec, kept, passes, place, protect, protect_unread, scenario, syntax
 from compiler.change_index import Changeable
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frontend import Loaded, load
@@ -19,7 +19,6 @@ from compiler.interp import Interpreter
 from compiler.profile import Profile
 from compiler.source import NOWHERE, Sources
 from compiler.tables import capture as captures
-from compiler.tables import members
 from compiler.targets import ethtool, nft, tc, xdp
 
 NETC_VERSION = "0.1.0"
@@ -79,18 +78,24 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
         placements=(*placed.reasons, *made.reasons),
         expects=tuple(map(_expect, optimised.expects)),
         sets=tuple({item.map: item for item in (*made.sets, *shaped.sets)}.values()),
-        static=tuple(_static(item) for item in program.sets if item.size is None),
+        static=tuple(_static(item, sources) for item in program.sets if item.size is None),
+        sources=kept.packed(sources),
+        profile=kept.packed_profile(profile),
     )
     texts = {**made.sources, **shaped.sources}
-    return Compilation(
-        optimised, placed, _named_from(whole, path.parent), texts, [*warnings, *found], loaded.statements, made.changeable
-    )
+    named = _named_from(whole, path.parent, sources)
+    return Compilation(optimised, placed, named, texts, [*warnings, *found], loaded.statements, made.changeable)
 
 
-def _static(item: ir.Set) -> bundle.StaticSet:
-    """A port counts as an IPv4 address, which takes 8 bytes a range."""
-    ranges = item.ranges if item.type == "address" else tuple((ir.V4_BASE + low, ir.V4_BASE + high) for low, high in item.ranges)
-    return bundle.StaticSet(item.name, item.type, members.encode(ranges), item.span.file, item.span.line)
+def recompile(whole: bundle.Bundle, shown: Sources) -> Compilation:
+    """A bundle's policy once more, with what the bundle's sets hold by hand. Findings are drawn by `shown`. Raises CompileError, kept.KeptError."""
+    sources = kept.KeptSources(whole, shown)
+    return compile_policy(sources.policy, kept.profile_of(whole), sources)
+
+
+def _static(item: ir.Set, sources: Sources) -> bundle.StaticSet:
+    ranges = kept.encoded(item.type, item.ranges)
+    return bundle.StaticSet(item.name, item.type, ranges, item.span.file, item.span.line, item.name in sources.by_hand)
 
 
 def _once(maps: tuple[bundle.Map, ...]) -> tuple[bundle.Map, ...]:
@@ -98,10 +103,12 @@ def _once(maps: tuple[bundle.Map, ...]) -> tuple[bundle.Map, ...]:
     return tuple({item.id: item for item in maps}.values())
 
 
-def _named_from(whole: bundle.Bundle, folder: Path) -> bundle.Bundle:
+def _named_from(whole: bundle.Bundle, folder: Path, sources: Sources) -> bundle.Bundle:
     """The bundle with file names as seen from the policy's folder: the same policy gives the same bytes wherever it lies."""
 
-    seen_from = cache(lambda file: os.path.relpath(file, folder))  # a large policy asks a hundred thousand times
+    @cache  # a large policy asks a hundred thousand times
+    def seen_from(file: str) -> str:
+        return os.path.normpath(sources.names[file]) if file in sources.names else os.path.relpath(file, folder)
 
     def renamed(items: tuple[Located, ...]) -> tuple[Located, ...]:
         return tuple(replace(item, file=seen_from(item.file)) if item.file and item.file != NOWHERE.file else item for item in items)

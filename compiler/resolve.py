@@ -25,12 +25,12 @@ _DEVICE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")  # IFNAMSIZ; no `/`, no space
 
 def read_policy(path: Path, sources: Sources, findings: Findings) -> list[syntax.Statement]:
     """The statements of the policy and of its includes, in reading order. Raises LiteralError when the policy itself is not readable."""
-    return _Reader(sources, findings).read(path, read_text(path, MAX_POLICY_FILE), ())
+    return _Reader(sources, findings).read(path, path.name, ())
 
 
 def read_lines(path: Path, text: str, sources: Sources, findings: Findings) -> list[syntax.Statement]:
-    """As read_policy, of a text that was read before."""
-    return _Reader(sources, findings).read(path, text, ())
+    """As read_policy, of a text that was read before and includes nothing."""
+    return list(parse_file(str(path), text, sources, findings).statements)
 
 
 class _Reader:
@@ -38,18 +38,21 @@ class _Reader:
         self.sources, self.findings = sources, findings
         self.files = 0
 
-    def read(self, path: Path, text: str, inside: tuple[Path, ...]) -> list[syntax.Statement]:
-        """`inside`: the files whose includes led here, resolved."""
+    def read(self, path: Path, name: str, inside: tuple[Path, ...]) -> list[syntax.Statement]:
+        """name: as seen from the policy's folder; inside: the files whose includes led here, resolved. Raises LiteralError."""
+        kept = self.sources.kept(name)
+        text = read_text(path, MAX_POLICY_FILE) if kept is None else kept
         self.files += 1
+        self.sources.names[str(path)] = name
         found: list[syntax.Statement] = []
         for statement in parse_file(str(path), text, self.sources, self.findings).statements:
             if isinstance(statement, syntax.Include):
-                found += self._include(path, statement, (*inside, _real(path)))
+                found += self._include(path, name, statement, (*inside, _real(path)))
             else:
                 found.append(statement)
         return found
 
-    def _include(self, path: Path, node: syntax.Include, inside: tuple[Path, ...]) -> list[syntax.Statement]:
+    def _include(self, path: Path, name: str, node: syntax.Include, inside: tuple[Path, ...]) -> list[syntax.Statement]:
         target = path.parent / node.path.text
         if _real(target) in inside:
             self.findings.add("N010", f"`{node.path.text}` includes itself", node.span, "remove this `include`")
@@ -59,7 +62,7 @@ class _Reader:
             )
         else:
             try:
-                return self.read(target, read_text(target, MAX_POLICY_FILE), inside)
+                return self.read(target, str(Path(name).parent / node.path.text), inside)
             except LiteralError as error:
                 self.findings.literal(error, node.path.span)
         return []
@@ -172,7 +175,9 @@ def _set(scope: Scope, node: syntax.Set) -> None:
 
 
 def _members(scope: Scope, node: syntax.Set, kind: str) -> tuple[str, ir.Ranges]:
-    """Type and members of a fixed set: written in place or in a file."""
+    """Type and members of a fixed set: written in place or in a file, or as `netc set` left them."""
+    if (kept := scope.sources.members(node.name.text, isinstance(node.value, syntax.Path))) is not None:
+        return kept
     if isinstance(node.value, syntax.Path):
         path = Path(node.span.file).parent / node.value.word.text
         try:

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from compiler import types
@@ -63,11 +64,17 @@ def _read(path: Path, most: int) -> bytes:
 
 def read_members(name: str, text: str, kind: str, sources: Sources, findings: Findings) -> tuple[str, Ranges]:
     """The members of a set file; `kind` is address, port or "" to go by the first member. Bad lines become findings."""
-    findings.file(name)
     sources.add(name, text)
+    kind, found = read_lines(name, members.lines(text), kind, findings)
+    return kind, normalize(found)
+
+
+def read_lines(name: str, lines: Iterable[tuple[int, str, str]], kind: str, findings: Findings) -> tuple[str, list[types.Range]]:
+    """As `read_members`, each line's member by itself, in order. lines: number, whole line, word."""
+    findings.file(name)
     found: list[tuple[int, int]] = []
     bad = 0
-    for number, line, word in members.lines(text):
+    for number, line, word in lines:
         kind = kind or types.type_of(word) or "address"
         try:
             found.append(_fast_v4(word) or _member(word, kind))
@@ -77,7 +84,7 @@ def read_members(name: str, text: str, kind: str, sources: Sources, findings: Fi
                 _report(findings, error, name, number, line, word)
     if bad > MAX_BAD_LINES:
         findings.add("N012", f"{bad - MAX_BAD_LINES} more lines of this file are wrong", Span(name, 1, 1, 1, 2))
-    return kind or "address", normalize(found)
+    return kind or "address", found
 
 
 def _member(word: str, kind: str) -> types.Range:

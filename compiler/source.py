@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from compiler.ir import Ranges
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):
@@ -25,10 +29,28 @@ NOWHERE = Span("<netc>", 1, 1, 1, 1)
 
 
 class Sources:
-    """The text of every file of one compilation, so that a diagnostic can draw the place it speaks of."""
+    """The text of every file of one compilation, so that a diagnostic can draw the place it speaks of.
+
+    names: what the policy's own text files are called as seen from its folder, exactly as the includes lead there (`link/../x` is not `x`);
+    files that hold a set's members are not among them.
+    """
 
     def __init__(self) -> None:
         self._text: dict[str, list[str]] = {}
+        self.names: dict[str, str] = {}
+        self.by_hand: frozenset[str] = frozenset()  # fixed sets that no longer hold what their declaration says
+
+    def kept(self, name: str) -> str | None:
+        """The text of a policy file that is not to be read from disk (compiler.kept), by its name as seen from the policy's folder."""
+        return None
+
+    def members(self, name: str, from_file: bool) -> tuple[str, Ranges] | None:
+        """Type and members of a fixed set that are not to be taken from its declaration (compiler.kept)."""
+        return None
+
+    def texts(self) -> dict[str, str]:
+        """The policy's own files by name, whole: what a bundle carries to be compiled again."""
+        return {name: "\n".join(self._text[file]) for file, name in self.names.items()}
 
     def add(self, file: str, text: str) -> None:
         self._text[file] = text.split("\n")
@@ -42,8 +64,8 @@ class Sources:
         """How many lines `file` has, a last one without an end included."""
         return len(self._text.get(file, ()))
 
-    def texts(self) -> dict[str, str]:
-        """Every file's text by its name, in the order of reading."""
+    def all_texts(self) -> dict[str, str]:
+        """Every file's text, those of sets too, by the path that it was read from, in the order of reading."""
         return {file: "\n".join(lines) for file, lines in self._text.items()}
 
     def digest(self) -> str:

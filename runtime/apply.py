@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
-from runtime import admission, binding, counters, lock, owner, plan, recover, slots, state, transaction, verify
+from runtime import admission, binding, boot, counters, lock, owner, plan, recover, slots, state, transaction, verify
 from runtime.context import Context
 from runtime.journal import Intent, Journal
 from runtime.outcome import Outcome, Report
@@ -22,14 +22,22 @@ class ApplyError(Exception):
     """A change that is refused before anything was touched."""
 
 
+class OvertakenError(ApplyError):
+    """Another command changed what is installed since this change was made ready for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A wanted state: a bundle's bytes on its devices, or nothing (None). take_over: also what another state directory installed."""
+    """A wanted state: a bundle's bytes on its devices, or nothing (None). take_over: also what another state directory installed.
+
+    onto: the only bundle that this may take the place of, by its hash; "": any.
+    """
 
     command: str
     data: bytes | None
     bindings: Mapping[str, str]
     take_over: bool = False
+    onto: str = ""
 
 
 @contextmanager
@@ -82,13 +90,15 @@ def with_devices(context: Context, new: Mapping[str, str], old: Mapping[str, str
                 f"nic {nic} is installed on {device} and would move to {new[nic]}\n"
                 "  = help: take the policy off first (netc remove), then apply it to the other device"
             )
-    return replace(context, devices=binding.devices({**old, **new}))
+    return context._replace(devices=binding.devices({**old, **new}))
 
 
 def apply(store: state.Store, context: Context, change: Change, report: Report) -> Outcome:
-    """Make `change` true, or leave everything as it was. Raises what plan_change raises, and TransactionFailed."""
+    """Make `change` true, or leave everything as it was. Raises what plan_change raises, OvertakenError, TransactionFailed."""
     with changing(store, context, change) as recovered:
         record = _record(store, context)
+        if change.onto and change.onto != getattr(state.installed_here(record), "bundle", ""):
+            raise OvertakenError("another command changed what is installed; nothing was changed, try again")
         if nothing_to_do(store, context, record, change):
             return Outcome(None, record, False, recovered=tuple(recovered))
         planned, bound = plan_change(store, context, change)
@@ -122,8 +132,8 @@ def prepare_slots(store: state.Store, new: bytes | None, old: state.Installed | 
 def _record_after(store: state.Store, record: state.Record, change: Change) -> state.Record:
     if change.data is None:
         return state.removed_now(record)
-    policy = bundles.decode(change.data).policy
-    return state.installed_now(record, store.keep_bundle(change.data), policy, dict(change.bindings))
+    bundle = bundles.decode(change.data)
+    return state.installed_now(record, store.keep_bundle(change.data, bundle), bundle.policy, dict(change.bindings))
 
 
 def _transact(
@@ -139,7 +149,7 @@ def _transact(
             old=current.bundle if current else "",
             bindings=dict(change.bindings),
             old_bindings=current.bindings if current else {},
-            boot=state.boot_id(),
+            boot=boot.boot_id(),
         )
     )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """A nic of the policy bound to a device of the network namespace that this process is in."""
 
     nic: str
@@ -15,8 +14,7 @@ class Device:
     ifindex: int
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """state: directory of the journal, history and current bundle. bpffs: netc's own directory in a bpf file system (0700).
 
     netns: "" for the host, else the lab's name; sysfs paths are reached through `runtime.sysfs`, never through /sys.

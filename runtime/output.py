@@ -65,5 +65,9 @@ def show_error(text: str) -> None:
         print(printable(line), file=sys.stderr)
 
 
+def show_note(text: str) -> None:
+    print(paint("note:", "dim", sys.stderr), printable(text), file=sys.stderr)
+
+
 def show_warning(text: str) -> None:
     print(paint("warning:", "yellow", sys.stderr), printable(text), file=sys.stderr)

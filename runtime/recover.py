@@ -6,9 +6,7 @@ the text of a step depends on the bundles alone.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from runtime import binding, plan, state, transaction
+from runtime import binding, boot, plan, state, transaction
 from runtime.context import Context
 from runtime.journal import Intent, Journal, Unfinished
 from runtime.steps import Step, StepError
@@ -30,7 +28,7 @@ def recover(store: state.Store, context: Context, removing: bool) -> list[str]:
         return []
     intent = unfinished.intent
     name = f"netc {intent.command} (generation {intent.generation})"
-    if intent.boot != state.boot_id():
+    if intent.boot != boot.boot_id():
         journal.close()
         return [f"{name} was cut short by a reboot: the kernel has forgotten it"]
     if gone := sorted({*_bindings(intent).values()} - {*binding.present(_bindings(intent)).values()}):
@@ -84,7 +82,7 @@ def _remove_rest(store: state.Store, context: Context, intent: Intent) -> list[t
     left: list[transaction.Left] = []
     try:
         nft_fence.remove_stray()
-        bound = replace(context, devices=binding.devices(binding.present(_bindings(intent))))
+        bound = context._replace(devices=binding.devices(binding.present(_bindings(intent))))
         steps = [step for name in {intent.new: 0, intent.old: 0} if name for step in plan.build(bound, None, store.bundle(name), intent.generation).ordered()]
     except (StepError, OSError) as error:
         return [transaction.Left("what was begun", str(error))]
@@ -124,7 +122,7 @@ def _steps(store: state.Store, context: Context, unfinished: Unfinished, backwar
     if backwards:
         new, old = old, new
     try:
-        bound = replace(context, devices=binding.devices(_bindings(intent)))
+        bound = context._replace(devices=binding.devices(_bindings(intent)))
         if only:
             steps: list[Step] = plan.backend(only).steps(bound, new, old, intent.generation)
             return steps

@@ -6,7 +6,6 @@ What has changed was found by runtime.rules_found. Here it is checked against wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import msgspec
 
@@ -38,7 +37,7 @@ def apply_change(store: state.Store, context: Context, change: RuleChange, repor
     with lock.exclusive(store.directory, "apply"):
         recovered = _recovered(store, context)
         record = store.record()
-        bound = replace(context, devices=binding.devices(change.now.bindings))
+        bound = context._replace(devices=binding.devices(change.now.bindings))
         if record.current != change.now or not is_running(bound, change):
             return None
         if change.is_none:
@@ -56,7 +55,7 @@ def holds(store: state.Store, context: Context, change: RuleChange) -> bool:
     """Is what is installed still there as it was installed?"""
     from runtime import verify  # with every backend
 
-    bound = replace(context, devices=binding.devices(change.now.bindings))
+    bound = context._replace(devices=binding.devices(change.now.bindings))
     return not verify.failed(verify.drift(bound, store.bundle(change.now.bundle), change.now.generation))
 
 
@@ -70,7 +69,7 @@ def _recovered(store: state.Store, context: Context) -> list[str]:
 
 def is_running(context: Context, change: RuleChange) -> bool:
     """Ours, attached, and as the last change left it: only then may rules change in place."""
-    context = replace(context, devices=binding.devices(change.now.bindings))
+    context = context._replace(devices=binding.devices(change.now.bindings))
     mark = owner.pinned(context)
     nic = _nic(change.wanted)
     step = ChangeStep(context, nic, change.now.generation, change.before, change.before)
@@ -98,10 +97,7 @@ def _slots(store: state.Store, change: RuleChange) -> dict[str, int] | None:
 
 def _record_after(store: state.Store, record: state.Record, change: RuleChange) -> state.Record:
     """The pins' generation stays; the record's grows, since it says what was committed."""
-    if change.wanted.gone or change.wanted.added or change.wanted.shifts or change.wanted.policy_sha256 != change.before.policy_sha256:
-        name = store.keep_change(change.data)
-    else:
-        name = change.wanted.base
+    name = store.keep_change(change.data) if change.wanted.lines else change.wanted.base
     after = state.installed_now(record, name, change.now.policy, change.now.bindings)
     assert after.current is not None
     return msgspec.structs.replace(after, current=msgspec.structs.replace(after.current, generation=change.now.generation))
@@ -169,6 +165,6 @@ def take_back(store: state.Store, context: Context, intent: Intent) -> str:
     if now is None or known is None:
         return "nothing of it is installed any more"
     held = store.change(now.bundle) or rules_found.empty(known)
-    bound = replace(context, devices=binding.devices(now.bindings))
+    bound = context._replace(devices=binding.devices(now.bindings))
     ChangeStep(bound, _nic(known), now.generation, held, held).do()
     return "finished it" if now.bundle == intent.new else "took it back, what was installed before is in force"

@@ -68,4 +68,4 @@ def _why(output: bytes) -> str:
 
 def empty(delta: Delta) -> Delta:
     """No change of the same bundle."""
-    return msgspec.structs.replace(delta, half=bytes(len(delta.half)), added=(), gone=(), shifts=())
+    return msgspec.structs.replace(delta, half=bytes(len(delta.half)), added=(), gone=(), lines=())

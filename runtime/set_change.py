@@ -12,14 +12,15 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from compiler.bundle import Bundle, DynamicSet
 from compiler.tables import set_change as kernel
 from runtime import sets
 from runtime.backends import bpf, membarrier
 from runtime.context import Context
+
+if TYPE_CHECKING:
+    from runtime.set_view import AnyDynamicSet, AnySets
 
 _ROUNDS = 10_000  # a member that another CPU is at is free again within microseconds
 
@@ -28,17 +29,15 @@ class SetError(Exception):
     """A change that was not done; nothing of it holds. The text says why and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """come: members that shall be there, with their expiry (ns of CLOCK_MONOTONIC, 0: never); leave: members that shall not."""
 
-    come: Mapping[bytes, int] = field(default_factory=dict)
+    come: Mapping[bytes, int] = {}  # never written
     leave: Sequence[bytes] = ()
     renew: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """added: were none before; kept: were members already; removed; absent: were none; evicted: others that went to make room."""
 
     added: int = 0
@@ -48,7 +47,7 @@ class Done:
     evicted: int = 0
 
 
-def change(context: Context, bundle: Bundle, item: DynamicSet, wish: Wish) -> Done:
+def change(context: Context, bundle: AnySets, item: AnyDynamicSet, wish: Wish) -> Done:
     """Make the wish true, all of it at once. The caller holds the lock. Raises SetError, StepError, BpfError."""
     words = sets.change_words(context, bundle)
     with _Program(context, bundle, item) as program:
@@ -89,7 +88,7 @@ def _stage(program: _Program, number: int, wish: Wish) -> tuple[list[int], list[
     return left, came
 
 
-def _no_room(item: DynamicSet, missing: int, replacing: bool) -> str:
+def _no_room(item: AnyDynamicSet, missing: int, replacing: bool) -> str:
     why = f"{item.name} has {item.size:,} places; {missing:,} more are needed, and `full keep` gives none away; nothing was changed"
     if replacing:
         return (f"{why}\n  = help: old and new members stand side by side until the change holds: give the set a larger `size` and apply, "
@@ -103,7 +102,7 @@ def _done(wish: Wish, results: tuple[list[int], list[int]]) -> Done:
     return Done(came[kernel.ADDED] + came[kernel.MADE_ROOM], came[kernel.LIVE], left[kernel.LEAVES], absent, came[kernel.MADE_ROOM])
 
 
-def _end_unfinished(context: Context, bundle: Bundle, words: ctypes.Array[ctypes.c_uint64]) -> None:
+def _end_unfinished(context: Context, bundle: AnySets, words: ctypes.Array[ctypes.c_uint64]) -> None:
     """Settle, or take back, what a command that died left: its members are found by the change's number, in whatever set."""
     number = words[1]
     if not number:
@@ -123,7 +122,7 @@ def _end_unfinished(context: Context, bundle: Bundle, words: ctypes.Array[ctypes
 class _Program:
     """The kernel's part, loaded for one set: runs batches of entries."""
 
-    def __init__(self, context: Context, bundle: Bundle, item: DynamicSet) -> None:
+    def __init__(self, context: Context, bundle: AnySets, item: AnyDynamicSet) -> None:
         self.item = item
         self._context, self._bundle = context, bundle
         self._fds: list[int] = []

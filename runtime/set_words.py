@@ -7,13 +7,16 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from compiler.bundle import Bundle, DynamicSet
 from compiler.tables import members
 from compiler.tables.set_change import KEY
 
+if TYPE_CHECKING:
+    from runtime.set_view import AnyDynamicSet, AnySets
+
 MAX_FILE = 64 << 20  # bytes, as the compiler reads of a set file
-_SHOWN = 10  # wrong lines
+_SHOWN = 10  # wrong lines, members that were none
 _SINGLE = "a dynamic set has single addresses as members: name them one by one, or put the prefix into a set of the policy"
 
 
@@ -26,10 +29,10 @@ def key(word: str) -> bytes:
     text, slash, length = word.partition("/")
     if "-" in word:
         raise ValueError(_SINGLE)
-    address = members.packed(text)
-    if slash and length != str(8 * len(address)):
+    packed = members.packed(text)
+    if slash and length != str(8 * len(packed)):
         raise ValueError(_SINGLE)
-    return KEY.pack(4 if len(address) == 4 else 6, address)
+    return KEY.pack(4 if len(packed) == 4 else 6, packed)
 
 
 def written(key: bytes) -> str:
@@ -38,8 +41,21 @@ def written(key: bytes) -> str:
 
 
 def ordinal(key: bytes) -> int:
-    family, address = KEY.unpack(key)
-    return members.ordinal(address[:4] if family == 4 else address)
+    return members.ordinal(address(key))
+
+
+def address(key: bytes) -> bytes:
+    """The 4 or 16 bytes of an address."""
+    family, padded = KEY.unpack(key)
+    return bytes(padded[:4] if family == 4 else padded)
+
+
+def of_range(type: str, low: int, high: int) -> list[str]:
+    """A range of a set of that type as it is written: its prefixes, or the ports."""
+    if type == "address":
+        return list(members.words(low, high))
+    low, high = low - members.V4_BASE, high - members.V4_BASE
+    return [str(low) if low == high else f"{low}-{high}"]
 
 
 def keys(words: Sequence[str], file: str) -> list[bytes]:
@@ -57,15 +73,23 @@ def keys(words: Sequence[str], file: str) -> list[bytes]:
     return list(found)
 
 
-def refuse_protected(bundle: Bundle, item: DynamicSet, wanted: Sequence[bytes]) -> None:
+def refuse_protected(bundle: AnySets, item: AnyDynamicSet, wanted: Sequence[bytes]) -> None:
     """Members of the sets behind `never` are not added by hand either. Raises MembersError."""
     for name in item.never:
-        ranges = next(members.decode(each.ranges) for each in bundle.static if each.name == name)
-        held = [each for each in wanted if members.holds(ranges, ordinal(each))]
+        ranges = next(each.ranges for each in bundle.static if each.name == name)
+        held = members.held(ranges, map(address, wanted))
         if held:
             more = f" and {len(held) - 1:,} more are" if len(held) > 1 else " is"
-            raise MembersError(f"{written(held[0])}{more} in {name}, which {item.name} never takes (`never {name}`); nothing was changed\n"
+            raise MembersError(f"{members.written(members.ordinal(held[0]))}{more} in {name}, which {item.name} never takes (`never {name}`); nothing was changed\n"
                                "  = help: leave them out, or change the policy")  # fmt: skip
+
+
+def show_absent(absent: Sequence[str]) -> None:
+    """Members that were to leave and were none."""
+    for word in absent[:_SHOWN]:
+        print(f"  {word} was no member")
+    if len(absent) > _SHOWN:
+        print(f"  and {len(absent) - _SHOWN:,} more were none")
 
 
 def _all(words: Sequence[str], file: str) -> Iterator[tuple[str, str]]:

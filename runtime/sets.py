@@ -6,19 +6,20 @@ import ctypes
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from compiler.bundle import Bundle, DynamicSet, Map
 from compiler.tables.set_change import KEY, MEMBER
 from runtime.backends import bpf
 from runtime.context import Context
 from runtime.steps import StepError, xdp_pins
 
+if TYPE_CHECKING:
+    from runtime.set_view import AnyDynamicSet, AnyMap, AnySets
+
 _CHANGE_SIZE = 16  # role `change`: u64 the last change that holds, u64 the one that is not yet ended
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """key: family and address (compiler.tables.set_change.KEY); expiry: ns of CLOCK_MONOTONIC, 0: never; change: of keyed.h."""
 
     key: bytes
@@ -26,12 +27,12 @@ class Member:
     change: int
 
 
-def size(context: Context, bundle: Bundle, item: DynamicSet) -> int:
+def size(context: Context, bundle: AnySets, item: AnyDynamicSet) -> int:
     """How many members are live: one that has timed out is still in the map until its place is needed. Raises StepError."""
     return sum(1 for _ in members(context, bundle, item))
 
 
-def members(context: Context, bundle: Bundle, item: DynamicSet) -> Iterator[Member]:
+def members(context: Context, bundle: AnySets, item: AnyDynamicSet) -> Iterator[Member]:
     """The live members. Raises StepError."""
     now = time.monotonic_ns()
     number = change_words(context, bundle)[0]
@@ -47,7 +48,7 @@ def _holds(change: int, number: int) -> bool:
     return number < change >> 1 if change & 1 else number >= change >> 1
 
 
-def all_members(context: Context, bundle: Bundle, item: DynamicSet) -> Iterator[Member]:
+def all_members(context: Context, bundle: AnySets, item: AnyDynamicSet) -> Iterator[Member]:
     """Whatever the hash holds, also what has expired or is part of an unfinished change. Raises StepError."""
     table = _open(context, bundle, _name(bundle, item))
     try:
@@ -60,7 +61,7 @@ def all_members(context: Context, bundle: Bundle, item: DynamicSet) -> Iterator[
         os.close(table)
 
 
-def open_maps(context: Context, bundle: Bundle, item: DynamicSet) -> tuple[int, int]:
+def open_maps(context: Context, bundle: AnySets, item: AnyDynamicSet) -> tuple[int, int]:
     """Descriptors of a set's hash and ring. Raises StepError."""
     name = _name(bundle, item)
     table = _open(context, bundle, name)
@@ -71,11 +72,11 @@ def open_maps(context: Context, bundle: Bundle, item: DynamicSet) -> tuple[int, 
         raise
 
 
-def _name(bundle: Bundle, item: DynamicSet) -> str:
+def _name(bundle: AnySets, item: AnyDynamicSet) -> str:
     return next((each.name for each in bundle.maps if each.id == item.map), "")
 
 
-def change_words(context: Context, bundle: Bundle) -> ctypes.Array[ctypes.c_uint64]:
+def change_words(context: Context, bundle: AnySets) -> ctypes.Array[ctypes.c_uint64]:
     """The two words of role `change`, in memory as long as they are used; an assignment is one store. Raises StepError."""
     descriptor = _open(context, bundle, next((item.name for item in bundle.maps if item.role == "change"), ""))
     try:
@@ -84,8 +85,8 @@ def change_words(context: Context, bundle: Bundle) -> ctypes.Array[ctypes.c_uint
         os.close(descriptor)
 
 
-def _open(context: Context, bundle: Bundle, name: str) -> int:
-    item: Map | None = next((each for each in bundle.maps if each.name == name), None)
+def _open(context: Context, bundle: AnySets, name: str) -> int:
+    item: AnyMap | None = next((each for each in bundle.maps if each.name == name), None)
     if item is None:
         raise StepError(f"map {name or 'of a set'}", "it is not in the installed bundle: another netc compiled it", "apply the policy again")
     try:

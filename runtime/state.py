@@ -6,6 +6,7 @@
     <state>/journal.jsonl  the intents of an unfinished apply (runtime.journal)
     <state>/bundles/<sha256>.bundle   every bundle that state.json names; a change of single rules (compiler.tables.changes) is one too
     <state>/bundles/<sha256>.index    what a change of single rules has to know of that bundle (compiler.change_index)
+    <state>/bundles/<sha256>.sets     what `netc set` asks of it (runtime.set_view)
 
 Every write is atomic (a new file, fsync, rename, fsync of the directory): a crash leaves the old content or the new one.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -23,6 +26,8 @@ from compiler import bundle as bundles
 from compiler.bundle import Bundle
 from compiler.tables import changes
 from compiler.tables.changes import Delta
+from runtime import set_view
+from runtime.boot import boot_id
 from runtime.retired import Entry
 
 HISTORY = 10  # installed bundles that are kept for `netc rollback`
@@ -86,8 +91,8 @@ class Store:
         self._write("state.json", msgspec.json.format(msgspec.json.encode(record, order="deterministic")))
         named = {entry.bundle for entry in (*record.history, *([record.current] if record.current else []))}
         named |= {change.base for change in map(self.change, named) if change}
-        for path in (self.directory / "bundles").glob("*.*"):
-            if path.stem not in named:
+        for path in list((self.directory / "bundles").iterdir()):
+            if path.suffix in (".bundle", ".index", ".sets") and path.stem not in named:
                 path.unlink(missing_ok=True)
 
     def slots(self) -> Slots:
@@ -98,10 +103,12 @@ class Store:
     def write_slots(self, slots: Slots) -> None:
         self._write("slots.json", msgspec.json.encode(slots))  # in the order in which they came
 
-    def keep_bundle(self, data: bytes) -> str:
-        """Store a bundle file's bytes; gives its hash, by which `bundle` finds it again."""
+    def keep_bundle(self, data: bytes, bundle: Bundle | None = None) -> str:
+        """Store a bundle file's bytes; gives its hash, by which `bundle` finds it again. bundle: its content, for a view of its sets."""
         name = bundles.identity(data)
         self._write(f"bundles/{name}.bundle", data)
+        if bundle is not None and bundle.sets:
+            self._write(f"bundles/{name}.sets", set_view.written(bundle))
         return name
 
     def keep_index(self, name: str, data: bytes) -> None:
@@ -117,6 +124,9 @@ class Store:
         """Store a change's bytes, as `keep_bundle` stores a bundle's."""
         name = changes.identity(data)
         self._write(f"bundles/{name}.bundle", data)
+        view = self._read(f"bundles/{changes.decode(data).base}.sets")
+        if view is not None:  # a change of rules leaves the sets as they are
+            self._write(f"bundles/{name}.sets", view)
         return name
 
     def change(self, name: str) -> Delta | None:
@@ -148,6 +158,19 @@ class Store:
         except bundles.BundleError as error:
             raise StateError(f"bundle {name[:12]} in {self.directory}/bundles is damaged: {error}") from None
 
+    @contextmanager
+    def bundle_file(self, name: str) -> Iterator[Path]:
+        """An absolute path where a kept bundle can be read, a change with the bundle that it changes. Raises StateError."""
+        if self.change(name) is None:
+            yield (self.directory / "bundles" / f"{name}.bundle").absolute()
+            return
+        import tempfile
+
+        with tempfile.NamedTemporaryFile(prefix=".netc-", dir=self.directory / "bundles") as file:
+            file.write(self.bundle_bytes(name))
+            file.flush()
+            yield Path(file.name).absolute()
+
     def bundle_bytes(self, name: str) -> bytes:
         """A kept bundle as a file that `apply` takes. Raises StateError when it is gone."""
         return bundles.encode(self.bundle(name)) if self.change(name) else self._whole(name)
@@ -168,11 +191,6 @@ class Store:
 
     def _write(self, name: str, data: bytes) -> None:
         write_atomically(self.directory / name, data)
-
-
-def boot_id() -> str:
-    """Which boot of the kernel this is."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def installed_here(record: Record) -> Installed | None:

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 
-from compiler.bundle import Bundle, BundleError, Counter, DeviceName, Map, Model, Name, Placement
+from compiler.bundle import Bundle, BundleError, Counter, DeviceName, Map, Model, Name, Placement, Source
 
 LEAST = 256  # rules in tables, so that they can change in place: fewer are compiled again before long
 MOST = 32  # entries of a half
@@ -139,16 +140,17 @@ class Added(Model):
     text: str
 
 
-class Shift(Model):
-    """Lines from `line` on have moved by `by`; the list is ascending and the last that fits counts."""
+class Lines(Model):
+    """Lines first..last of the text (from 0, last exclusive) became these."""
 
-    line: int
-    by: int
+    first: int
+    last: int
+    text: tuple[str, ...]
 
 
 class Delta(Model):
-    """From a bundle that was applied to the one of a changed policy. half: content of half 0; gone: names of counters that left; nics: the policy's
-    devices."""
+    """From a bundle that was applied to the one of a changed policy. half: content of half 0; gone: names of counters that left; lines: of the policy's text, ascending;
+    nics: the policy's devices."""
 
     base: str
     policy_sha256: str
@@ -159,7 +161,7 @@ class Delta(Model):
     half: bytes
     added: tuple[Added, ...]
     gone: tuple[Name, ...]
-    shifts: tuple[Shift, ...]
+    lines: tuple[Lines, ...]
     file: str
     nics: dict[Name, DeviceName]
 
@@ -200,17 +202,18 @@ def compose(base: Bundle, delta: Delta) -> Bundle:
     if maps == base.maps and not any(item.name == delta.map for item in base.maps):
         raise BundleError(f"the bundle has no map {delta.map}")
     gone = set(delta.gone)
-    placed = next((p for p in base.placements if p.what in gone), None)
+    sample = next((p for p in base.placements if p.what.rpartition(".")[0] == delta.chain), None)
     return msgspec.structs.replace(
         base,
         policy_sha256=delta.policy_sha256,
         maps=maps,
+        sources=(_edited(base.sources[0], delta.lines), *base.sources[1:]) if base.sources else (),
         counters=(*_moved((c for c in base.counters if c.name not in gone), delta), *added_counters(delta)),
         settings=_moved(base.settings, delta),
         static=_moved(base.static, delta),
         placements=(
             *_moved((p for p in base.placements if p.what not in gone), delta),
-            *(Placement(a.name, placed.stage, placed.reason, delta.file, a.line) for a in delta.added if placed),
+            *(Placement(a.name, sample.stage, sample.reason, delta.file, a.line) for a in delta.added if sample),
         ),
         expects=tuple(msgspec.structs.replace(e, assertions=_moved(e.assertions, delta)) for e in base.expects),
     )
@@ -233,9 +236,19 @@ def added_counters(delta: Delta) -> list[Counter]:
     ]
 
 
+def _edited(source: Source, changed: Iterable[Lines]) -> Source:
+    """The policy's text with the lines that changed."""
+    try:
+        lines = zlib.decompress(source.text).decode().split("\n")
+    except (zlib.error, UnicodeDecodeError) as error:
+        raise BundleError(f"the bundle does not hold the text of {source.name}: {error}") from None
+    for hunk in sorted(changed, key=lambda hunk: -hunk.first):
+        lines[hunk.first : hunk.last] = hunk.text
+    return Source(source.name, zlib.compress("\n".join(lines).encode(), 1))
+
+
 def _moved(items: Iterable, delta: Delta) -> tuple:  # type: ignore[type-arg]  # of any one located kind
-    if not delta.shifts:
-        return tuple(items)
+    """Places behind lines that came or went have moved with them."""
     return tuple(
         msgspec.structs.replace(item, line=item.line + by) if item.file == delta.file and (by := _shift(item.line, delta)) else item
         for item in items
@@ -243,4 +256,4 @@ def _moved(items: Iterable, delta: Delta) -> tuple:  # type: ignore[type-arg]  #
 
 
 def _shift(line: int, delta: Delta) -> int:
-    return next((shift.by for shift in reversed(delta.shifts) if line >= shift.line), 0)
+    return sum(len(hunk.text) - (hunk.last - hunk.first) for hunk in delta.lines if line > hunk.last)

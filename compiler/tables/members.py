@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
+import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
@@ -89,10 +90,47 @@ def decode(data: bytes) -> list[Range]:
     return six + four
 
 
-def holds(ranges: list[Range], number: int) -> bool:
-    """Is the ordinal in ascending, disjoint ranges?"""
-    at = bisect_right(ranges, (number, V4_BASE << 1)) - 1
-    return at >= 0 and ranges[at][0] <= number <= ranges[at][1]
+def missing(have: bytes, want: bytes) -> list[Range]:
+    """What the ranges in `want` hold and those in `have` do not (both of `encode`). Raises ValueError."""
+    if have == want:
+        return []
+    first, second = decode(have), decode(want)
+    same = set(first).intersection(second)  # a range of both meets no other: only the rest needs care
+    cuts = [each for each in first if each not in same]
+    found, at = [], 0
+    for low, high in second:
+        if (low, high) in same:
+            continue
+        while at < len(cuts) and cuts[at][1] < low:
+            at += 1
+        after = at
+        while after < len(cuts) and cuts[after][0] <= high:
+            if cuts[after][0] > low:
+                found.append((low, cuts[after][0] - 1))
+            low = cuts[after][1] + 1
+            after += 1
+        if low <= high:
+            found.append((low, high))
+    return found
+
+
+def held(data: bytes, addresses: Iterable[bytes]) -> list[bytes]:
+    """The addresses (4 or 16 bytes) that are in the ranges of `encode`, which are searched as they are: `decode` takes a second for a million."""
+    end = _COUNT.size + _COUNT.unpack_from(data)[0] * _V6.size
+    parts = {4: (_V4.size, memoryview(data)[end:]), 16: (_V6.size, memoryview(data)[_COUNT.size : end])}
+    return [each for each in addresses if _held(each, *parts[len(each)])]
+
+
+def _held(address: bytes, size: int, ranges: memoryview) -> bool:
+    width = len(address)
+
+    def bound(at: int) -> bytes:
+        """The `width` bytes there, in network order."""
+        some = bytes(ranges[at : at + width])
+        return some[::-1] if width == 4 and sys.byteorder == "little" else some
+
+    at = bisect_right(range(len(ranges) // size), address, key=lambda index: bound(index * size)) - 1
+    return at >= 0 and address <= bound(at * size + width)
 
 
 def prefixes(low: int, high: int, bits: int) -> Iterable[tuple[int, int]]:

@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from compiler import bundle, ir
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.source import NOWHERE, Span
+from compiler.tables import calls
 from compiler.targets import bcc, c_fields
 
 MAX_INSTRUCTIONS = 30_000  # LLVM 14 wraps 16-bit jumps beyond 32,767 without a word
@@ -150,7 +151,7 @@ class CProgram:
             ),
             "CLOCK": self.clock(),
         }
-        numbers = {"CPU_MAX": bundle.CPU_MAX, "SCRATCH_SIZE": bundle.SCRATCH_SIZE, "COUNTER_SLOTS": bundle.COUNTER_SLOTS, "BUFF_FLAGS": bundle.BUFF_FLAGS, "BUFF_FLAGS_AT": bundle.BUFF_FLAGS_AT, **ids}
+        numbers = {"CPU_MAX": bundle.CPU_MAX, "SCRATCH_SIZE": bundle.SCRATCH_SIZE, "COUNTER_SLOTS": bundle.COUNTER_SLOTS, "BUFF_FLAGS": calls.BUFF_FLAGS, "BUFF_FLAGS_AT": calls.BUFF_FLAGS_AT, **ids}
         lines = [f"#define {name} {number}" for name, number in numbers.items()]
         lines += [f"#define KIND_{symbol(kind)} {1 << i}u" for i, kind in enumerate(ir.KINDS)]
         lines += [f"#define HAVE_{symbol(field)} {1 << i}u" for i, field in enumerate(ir.Field)]

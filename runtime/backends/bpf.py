@@ -12,8 +12,8 @@ import errno
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from runtime.backends import bpf_sys as sys
 from runtime.backends import kernel_calls
@@ -101,8 +101,7 @@ _LOG_SHOWN = 1500  # characters
 _BPFFS_MAGIC = 0xCAFE4A11
 
 
-@dataclass(frozen=True, slots=True)
-class ProgInfo:
+class ProgInfo(NamedTuple):
     """Of struct bpf_prog_info. verified_insns: what the verifier walked, 0 on kernels before 5.16."""
 
     type: int
@@ -113,8 +112,7 @@ class ProgInfo:
     verified_insns: int
 
 
-@dataclass(frozen=True, slots=True)
-class MapInfo:
+class MapInfo(NamedTuple):
     """Of struct bpf_map_info."""
 
     type: int
@@ -126,8 +124,7 @@ class MapInfo:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkInfo:
+class LinkInfo(NamedTuple):
     """Of struct bpf_link_info; ifindex 0: the link is detached. attach_type only for tcx links."""
 
     type: int
@@ -137,8 +134,7 @@ class LinkInfo:
     attach_type: int
 
 
-@dataclass(frozen=True, slots=True)
-class TestRun:
+class TestRun(NamedTuple):
     """What BPF_PROG_TEST_RUN said. data_out: metadata and packet; duration: ns a run."""
 
     retval: int

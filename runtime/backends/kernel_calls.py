@@ -9,11 +9,11 @@ program asks the helper. Format: Documentation/bpf/btf.rst.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-from compiler.bundle import BUFF_FLAGS, BUFF_FLAGS_AT
+from compiler.tables.calls import BUFF_FLAGS, BUFF_FLAGS_AT
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 _MAGIC, _HEADER = 0xEB9F, struct.Struct("=HBBIIIII")
@@ -27,8 +27,7 @@ _PSEUDO_KFUNC_CALL = 2
 _SYMBOL = struct.pack("=i", BUFF_FLAGS)
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(NamedTuple):
     """function: BTF number of bpf_cast_to_kern_ctx; offset: of `flags` in struct xdp_buff, in bytes."""
 
     function: int

@@ -167,7 +167,7 @@ def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespac
     from runtime import output, verify
     from runtime.commands.status import findings_json, measure, show_findings
 
-    _show_outcome(outcome, "apply", as_json=False) if not options.json else _warn(outcome)
+    _show_outcome(outcome, "apply", as_json=False) if not options.json else warn(outcome)
     findings = measure(target, windowed=True, quiet=options.json)
     if not options.json:
         show_findings(findings, as_json=False)
@@ -175,7 +175,7 @@ def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespac
     if verify.rolls_back(findings):
         print("an expectation is broken: rolling back", file=sys.stderr)
         back = roll_back(target, options.json)
-        _warn(back) if options.json else _show_outcome(back, "rollback", as_json=False)
+        warn(back) if options.json else _show_outcome(back, "rollback", as_json=False)
     if options.json:
         again = _outcome_json(back, "rollback") if back else None
         output.show_json({**_outcome_json(outcome, "apply"), "verified": findings_json(findings), "rolled_back": again})
@@ -195,7 +195,7 @@ def _reporter(as_json: bool) -> Any:
     return report
 
 
-def _warn(outcome: Outcome) -> None:
+def warn(outcome: Outcome) -> None:
     """What was recovered and what could not be cleaned up, on stderr."""
     from runtime import output
 
@@ -208,7 +208,7 @@ def _warn(outcome: Outcome) -> None:
 def _show_outcome(outcome: Outcome, command: str, as_json: bool) -> None:
     from runtime import output
 
-    _warn(outcome)
+    warn(outcome)
     for skipped in outcome.plan.skipped if outcome.plan else ():
         if not as_json:
             print(f"skipped  {output.printable(skipped.text)}: {output.printable(skipped.words)}")
@@ -275,16 +275,18 @@ def _show_rules(change: RuleChange, target: targets.Target, as_json: bool) -> in
 def _show_plan(planned: Any, data: bytes, as_json: bool) -> int:
     """The steps by phase, what is skipped, what is placed where and why. Gives the exit status of `netc plan`."""
     from compiler import bundle as bundles
-    from runtime import output
+    from runtime import output, set_differences
 
     bundle = bundles.decode(data)
     steps = planned.steps if planned else ()
+    members = set_differences.differences(planned.old if planned else None, bundle)
     if as_json:
         output.show_json({
             "changes": bool(steps),
             "generation": planned.generation if planned else None,
             "steps": [{"phase": p.step.phase, "backend": p.backend, "text": p.step.text, "disruptive": p.step.disruptive} for p in steps],
             "skipped": [{"text": s.text, "words": s.words} for s in (planned.skipped if planned else ())],
+            "sets": [{"set": d.name, "loses": d.loses, "gains": d.gains, "by_hand": d.by_hand} for d in members],
             "placements": [{"what": p.what, "stage": p.stage, "reason": p.reason, "file": p.file, "line": p.line} for p in bundle.placements],
         })  # fmt: skip
         return 2 if steps else 0
@@ -295,5 +297,7 @@ def _show_plan(planned: Any, data: bytes, as_json: bool) -> int:
         print(f"{item.step.phase:5}  {item.backend:8}  {output.printable(item.step.text)}{outage}")
     for skipped in planned.skipped if planned else ():
         print(output.printable(f"skip   settings  {skipped.text}: {skipped.words}"))
+    for item in members:
+        print(f"set    members   {output.printable(set_differences.line(item))}")
     print(f"\n{len(steps)} steps" if steps else "nothing would change")
     return 2 if steps else 0

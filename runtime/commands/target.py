@@ -6,9 +6,8 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from runtime.context import Context
@@ -22,13 +21,18 @@ class TargetError(Exception):
     """The host or lab cannot be worked on. The text says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to work: the store and a context without devices yet. lab: its name, or ""."""
+class Target(NamedTuple):
+    """Where to work: a context without devices yet. lab: its name, or ""."""
 
-    store: Store
     context: Context
     lab: str
+
+    @property
+    def store(self) -> Store:
+        """What is installed there. Importing what reads it strictly takes longer than a change of a set."""
+        from runtime.state import Store
+
+        return Store(self.context.state)
 
 
 def add_options(parser: argparse.ArgumentParser, json: bool = True) -> None:
@@ -45,12 +49,11 @@ def add_options(parser: argparse.ArgumentParser, json: bool = True) -> None:
 def opened(options: argparse.Namespace) -> Iterator[Target]:
     """Enter the lab's network namespace, if one is asked for, and give the target. Raises TargetError."""
     from runtime.context import Context
-    from runtime.state import Store
 
     if os.geteuid() != 0:
         raise TargetError("this command needs root (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON as uid 0)")
     if options.lab is None:
-        yield Target(Store(options.state_dir or STATE), Context(options.state_dir or STATE, options.bpffs or BPFFS), "")
+        yield Target(Context(options.state_dir or STATE, options.bpffs or BPFFS), "")
         return
     from runtime.lab import netns, topology
 
@@ -60,4 +63,4 @@ def opened(options: argparse.Namespace) -> Iterator[Target]:
         raise TargetError(f"there is no lab {names.name}\n  = help: make it with: netc lab up {names.name}")
     state = options.state_dir or names.state
     with netns.enter(dut):
-        yield Target(Store(state), Context(state, options.bpffs or names.bpffs, netns=dut), names.name)
+        yield Target(Context(state, options.bpffs or names.bpffs, netns=dut), names.name)

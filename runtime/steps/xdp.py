@@ -28,6 +28,10 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         objects.validate(new)
         _refuse_foreign(context, wanted)
         made.append(LoadStep(context, new, generation))
+        if any(item.never for item in new.sets):
+            from runtime.steps import set_never
+
+            made += set_never.steps(context, new, old)
     for key in wanted.keys() & had.keys():
         _refuse_other_mode(wanted[key], _mode(new, wanted[key]), _mode(old, had[key]))
     made += [AttachStep(context, code, generation, _mode(new, code), key in had) for key, code in _ordered(wanted)]

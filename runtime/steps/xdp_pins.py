@@ -14,10 +14,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from compiler.bundle import Code, Map
 from runtime.backends import bpf
 from runtime.context import Context
+
+if TYPE_CHECKING:
+    from compiler.bundle import Code
+    from runtime.set_view import AnyMap
 
 _PREFIX = "gen-"
 
@@ -48,7 +52,7 @@ def generations(context: Context) -> list[int]:
     return sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
 
 
-def map_path(context: Context, item: Map, number: int) -> Path:
+def map_path(context: Context, item: AnyMap, number: int) -> Path:
     """The pin of a bundle's map in generation `number`."""
     if item.scope != "persistent":
         return generation(context, number) / pin_name(item.name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.state import boot_id
+from runtime.boot import boot_id
 from tests.kernel.apply.hosts import DNS, ESTABLISHED, ROOT, Host, made, program
 
 LATE = program(DNS, ESTABLISHED)

@@ -200,3 +200,29 @@ def test_neither_lark_nor_pyroute2_nor_numpy_is_imported(host: Host) -> None:
     assert told.stdout.startswith(b"netc-change 1 ")
     imported = {line.rpartition("|")[2].strip() for line in told.stderr.decode().split("\n")}
     assert not imported & {"lark", "pyroute2", "numpy", "bcc", "nftables", "compiler.pipeline"}
+
+
+def test_a_fixed_set_changes_on_top_of_rules_that_changed_in_place(host: Host) -> None:
+    """The bundle's text is the changed one: compiled again with other members, it still has the new rules."""
+    path = write(host, ["pass tcp src in office dport 22 as ssh"])
+    steps(host, path)
+    write(host, ["pass tcp src in office dport 22 as ssh", "pass udp dport 53 as dns"])
+    assert IN_PLACE in steps(host, path)[0]
+    host.netc("set", "add", "office", "203.0.113.0/24")
+    host.send(tcp(22), 2)
+    host.send(udp(53), 3)
+    counts = host.counts()
+    assert counts["xdp", "wan.in.ssh"] == 2 and counts["xdp", "wan.in.dns"] == 3 and host.json("verify")["ok"]
+    assert any("load wan.xdp" in text for text in steps(host, path)), "the file's members come back by a whole apply"
+    host.send(tcp(22), 1)
+    assert host.counts()["xdp", "wan.in.ssh"] == 2
+
+
+def test_dynamic_sets_change_beside_rules_that_changed_in_place(host: Host) -> None:
+    path = write(host, ["drop src in slow as slowly", "drop udp dport 53 as dns"])
+    steps(host, path)
+    write(host, ["drop src in slow as slowly", "pass udp dport 53 as dns"])
+    assert IN_PLACE in steps(host, path)[0]
+    host.netc("set", "add", "slow", "203.0.113.9")
+    host.send(udp(53), 2)
+    assert host.counts()["xdp", "wan.in.slowly"] == 2

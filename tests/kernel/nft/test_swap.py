@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -110,7 +109,7 @@ def test_what_the_kernel_refuses_changes_nothing(netns: str, tmp_path: Path) -> 
         with pytest.raises(StepError, match="old rules are still in force"):
             swap.do()
         assert state() == before
-        gone = Context(tmp_path, tmp_path, (replace(wire.context.devices[0], name="ntgone"),), netns)
+        gone = Context(tmp_path, tmp_path, (wire.context.devices[0]._replace(name="ntgone"),), netns)
         with pytest.raises(StepError, match="no such device: ntgone"):
             steps.steps(gone, good, good, 2)
         with pytest.raises(StepError, match="--nic wan=DEVICE"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compiler.bundle import BUFF_FLAGS, BUFF_FLAGS_AT
+from compiler.tables.calls import BUFF_FLAGS, BUFF_FLAGS_AT
 from runtime.backends import kernel_calls
 
 _CALL = struct.pack("=BBhi", 0x85, 0, 0, BUFF_FLAGS)

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from compiler.bundle import Bundle, DynamicSet, StaticSet
+from compiler.bundle import Bundle, DynamicSet, Map, StaticSet, encode
 from compiler.ranges import normalize
 from compiler.tables import durations, members, set_change
 from compiler.targets import set_change as source
-from runtime import set_words
+from runtime import set_view, set_words, state
+from runtime.state import Record, Store
 
 V4 = members.V4_BASE
 ORDINALS = st.one_of(st.integers(0, V4 - 1), st.integers(V4, V4 + 2**32 - 1))
@@ -30,9 +32,9 @@ def test_ranges_come_back_as_they_went(ranges: list[tuple[int, int]], probe: int
     wanted = normalize(ranges)
     got = members.decode(members.encode(wanted))
     assert normalize(got) == normalize(wanted)
-    assert members.holds(got, probe) == any(low <= probe <= high for low, high in wanted)
-    for low, high in got:
-        assert members.holds(got, low) and members.holds(got, high)
+    probes = {probe, *(edge + step for each in got for edge in each for step in (-1, 0, 1))}
+    addresses = {((n - V4).to_bytes(4, "big") if n >= V4 else n.to_bytes(16, "big")): n for n in probes if 0 <= n < V4 + 2**32}
+    assert members.held(members.encode(wanted), addresses) == [a for a, n in addresses.items() if any(low <= n <= high for low, high in wanted)]
 
 
 @pytest.mark.parametrize("data", [b"", b"\1\0\0\0", members.encode([(1, 5), (V4, V4)])[:-1], members.encode([(1, 5)])[:-1]])
@@ -120,8 +122,37 @@ def test_numbers_are_those_of_the_c() -> None:
     assert f"#define BATCH_ENTRIES {set_change.ENTRIES}\n" in text
 
 
-def test_neither_lark_nor_pyroute2_is_imported() -> None:
+def test_nothing_slow_is_imported() -> None:
     """What a change of a set costs is mostly what Python imports."""
-    code = "import sys; from runtime import cli, set_change, set_listing, lock, state; cli.parser('set'); print(*sys.modules)"
+    code = "import sys; from runtime import cli, set_change, set_words, set_view, lock, output; from runtime.commands import sets; cli.parser('set'); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]).stdout.split()
-    assert not {"lark", "pyroute2", "bcc", "numpy", "tempfile", "compiler.ir", "runtime.apply"} & set(loaded)
+    slow = {"lark", "pyroute2", "bcc", "numpy", "tempfile", "msgspec", "dataclasses", "inspect", "hashlib", "compiler.bundle", "compiler.ir", "runtime.state", "runtime.apply"}
+    assert not slow & set(loaded)
+
+
+def test_a_view_has_what_changes_of_dynamic_sets_ask_for(tmp_path: Path) -> None:
+    """Of what is installed since this boot; anything else is no view, and the bundle is read."""
+    banned = DynamicSet("banned", "wan", 7, 4, 5, "evict", ("office",))
+    maps = tuple(Map(n, f"wan.m{n}", "hash", 20, 24, 4, 1, "persistent", role, b"much") for n, role in ((7, "set"), (8, "ring"), (9, "change"), (10, "")))
+    whole = replace(BUNDLE, sets=(banned,), maps=maps, static=(*BUNDLE.static, StaticSet("web", "port", members.encode([(V4 + 80, V4 + 80)]), "p.netc", 2)))
+    store = Store(tmp_path)
+    store.prepare()
+    name = store.keep_bundle(encode(whole), whole)
+    assert set_view.installed(tmp_path) is None
+    store.write_record(state.installed_now(Record(), name, "p", {}))
+    view = set_view.installed(tmp_path)
+    assert view is not None
+    assert [tuple(each) for each in view.maps] == [tuple(getattr(m, f) for f in set_view.Map._fields) for m in maps[:3]]
+    assert (view.sets[0].name, view.sets[0].map, view.sets[0].timeout, tuple(view.sets[0].never)) == ("banned", 7, 5, ("office",))
+    assert {each.name: each.ranges for each in view.static} == {"office": BUNDLE.static[0].ranges, "web": b""}
+    with pytest.raises(set_words.MembersError, match="0.0.0.10 is in office"):
+        set_words.refuse_protected(view, view.sets[0], [set_words.key("0.0.0.10")])
+    (tmp_path / "bundles" / f"{name}.sets").write_bytes(b'{"maps": [[1]]}')
+    assert set_view.installed(tmp_path) is None
+    store.keep_bundle(encode(whole), whole)
+    installed = store.record()
+    assert installed.current is not None
+    store.write_record(replace(installed, current=replace(installed.current, boot="another")))
+    assert set_view.installed(tmp_path) is None
+    store.write_record(Record())
+    assert list((tmp_path / "bundles").iterdir()) == []

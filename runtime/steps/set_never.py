@@ -1,0 +1,92 @@
+"""Steps that keep a dynamic set free of what its `never` names, also when that comes to name more than before.
+
+A program adds no member of `never`, but a set survives an apply, and `protect` is proved as if none were in it. So whoever is in it already is
+refused, and named, before anything changes; who is added between that and the flip, still by the old program, is taken out after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from compiler.bundle import Bundle, DynamicSet
+from compiler.tables import members
+from runtime import set_change, set_words, sets
+from runtime.context import Context
+from runtime.steps import StepError
+
+_NAMED = 5  # addresses in a refusal
+
+
+def steps(context: Context, new: Bundle, old: Bundle | None) -> list[RefuseStep | SweepStep]:
+    """For the sets whose `never` may name more now. They come behind the step that opens the sets' maps."""
+    kept = {item.name: _never(old, item) for item in old.sets} if old else {}
+    wider = [item for item in new.sets if item.never and kept.get(item.name) != _never(new, item)]
+    return [*(RefuseStep(context, new, item) for item in wider), *(SweepStep(context, new, item) for item in wider)]
+
+
+def _never(bundle: Bundle, item: DynamicSet) -> dict[str, bytes]:
+    return {each.name: each.ranges for each in bundle.static if each.name in item.never}
+
+
+def _held(context: Context, bundle: Bundle, item: DynamicSet) -> Iterator[bytes]:
+    """The live members that `never` names, as keys."""
+    keys = {set_words.address(member.key): member.key for member in sets.members(context, bundle, item)}
+    for ranges in _never(bundle, item).values():
+        for address in members.held(ranges, list(keys)):
+            yield keys.pop(address)
+
+
+@dataclass(slots=True)
+class RefuseStep:
+    """Reads only. Raises StepError where a member is one that the set never takes."""
+
+    context: Context
+    bundle: Bundle
+    item: DynamicSet
+    phase: str = "stage"
+    disruptive: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"look for members of {self.item.name} that `never {', '.join(self.item.never)}` names"
+
+    def do(self) -> None:
+        found = sorted(map(set_words.ordinal, _held(self.context, self.bundle, self.item)))
+        if found:
+            words = " ".join(members.written(number) for number in found[:_NAMED])
+            more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+            raise StepError(f"set {self.item.name}", f"{words}{more} would be protected by `never {', '.join(self.item.never)}`, and stand in it",
+                            f"take them out first: netc set del {self.item.name} {words}{' …' if more else ''}")  # fmt: skip
+
+    def undo(self) -> None:
+        """Nothing was changed."""
+
+    def check(self) -> None:
+        """The programs see to it from here on."""
+
+
+@dataclass(slots=True)
+class SweepStep:
+    """Takes out what the old program added after it was looked for."""
+
+    context: Context
+    bundle: Bundle
+    item: DynamicSet
+    phase: str = "clean"
+    disruptive: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"take members out of {self.item.name} that `never {', '.join(self.item.never)}` names"
+
+    def do(self) -> None:
+        found = list(_held(self.context, self.bundle, self.item))
+        if found:
+            set_change.change(self.context, self.bundle, self.item, set_change.Wish(leave=found))
+
+    def undo(self) -> None:
+        """Never asked: cleaning is not undone."""
+
+    def check(self) -> None:
+        """Nothing to read back: the programs see to it from here on."""
