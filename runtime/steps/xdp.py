@@ -50,7 +50,7 @@ def read_counters(context: Context, bundle: Bundle) -> dict[str, tuple[int, int]
     slots = Store(context.state).slots()
     found: dict[str, tuple[int, int]] = {}
     for nic in dict.fromkeys(code.nic for code in bundle.programs):
-        mine = slots.get(nic, {})
+        mine = slot_tables.of_nic(bundle, nic, slots)
         names = {c.name for code in bundle.programs if code.nic == nic for c in slot_tables.counters_of(bundle, code.name)}
         try:
             wanted = {name: mine[name] for name in names}
