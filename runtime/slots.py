@@ -53,6 +53,13 @@ def size_of(bundle: Bundle, nic: str) -> int:
     return next((item.max_entries for item in bundle.maps if item.role == "counters" and item.name == f"{nic}.counters"), 0)
 
 
+def moves(old: Bundle, new: Bundle) -> list[tuple[str, int, int]]:
+    """The nics whose counters go to a map of another size: nic, slots of the new map, slots of the old one."""
+    nics = dict.fromkeys(code.nic for code in old.programs)
+    sizes = [(nic, size_of(new, nic), size_of(old, nic)) for nic in nics]
+    return [found for found in sizes if found[1] and found[2] and found[1] != found[2]]
+
+
 def table_name(nic: str, size: int) -> str:
     """What slots.json calls the table of a nic's counter map of this size."""
     return nic if size in (0, COUNTER_SLOTS[0]) else f"{nic}@{size}"

@@ -21,11 +21,13 @@ _MAC_SIZE = 6
 
 @dataclass(slots=True)
 class LoadStep:
-    """Make or reuse the maps, load the programs, pin all of it under the generation. saved: the persistent maps that were made; marked: whose pins they were before."""
+    """Make or reuse the maps, load the programs, pin all of it under the generation. moving: nics whose counters begin in another map; saved: the
+    persistent maps that were made; marked: whose pins they were before."""
 
     context: Context
     bundle: Bundle
     generation: int
+    moving: tuple[str, ...] = ()
     saved: list[str] = field(default_factory=list)
     marked: owner.Mark | None = None
     phase: str = "stage"
@@ -75,6 +77,8 @@ class LoadStep:
         for path in (xdp_pins.maps, xdp_pins.links):
             path(self.context).mkdir(mode=0o700, exist_ok=True)
         xdp_pins.generation(self.context, self.generation).mkdir(mode=0o700)
+        for item in (part for nic in self.moving for part in xdp_slots.counter_maps(self.bundle, nic)):
+            xdp_pins.map_path(self.context, item, self.generation).unlink(missing_ok=True)  # of that size, and not cleaned up then
 
     def _load(self, made: objects.Objects) -> None:
         slots = Store(self.context.state).slots()
