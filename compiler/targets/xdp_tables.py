@@ -59,20 +59,28 @@ def _class(shape: Shape, tree: Tree) -> str:
         return _field(shape, tree)
     name = table_name(tree)
     left, right = (_class(shape, part) for part in tree)
-    return f"AT16({_root(shape, name)} + ({left} * {_root(shape, name + '.width')} + {right}) * 2)"
+    return _at(shape, name, f"({left} * {_root(shape, name + '.width')} + {right})")
+
+
+def _at(shape: Shape, name: str, index: str) -> str:
+    """An entry of a table of classes."""
+    size = 4 if name in shape.wide else 2
+    return f"AT{8 * size}({_root(shape, name)} + {index} * {size})"
 
 
 def _field(shape: Shape, name: str) -> str:
     """Class 0 where the field is absent."""
     if name in (Field.SRC, Field.DST):
+        if f"{name}.broad" in shape.names:
+            return _at(shape, f"{name}.broad", f"{name}_at")
         if f"{name}.lists" in shape.names:
             return f"(u32)({name}_list >> 48)"
         return _leaf(shape, name)
     if name == SERVICE:
         return "service"
     if name == KINDS:
-        return f"AT16({_root(shape, name)} + p->kinds * 2)" if name in shape.names else "0"
-    return f"(p->have & HAVE_{symbol(name)} ? AT16({_root(shape, name)} + p->{symbol(name)} * 2) : 0)"
+        return _at(shape, name, "p->kinds") if name in shape.names else "0"
+    return f"(p->have & HAVE_{symbol(name)} ? {_at(shape, name, f'p->{symbol(name)}')} : 0)"
 
 
 def _leaf(shape: Shape, name: str) -> str:
@@ -81,8 +89,9 @@ def _leaf(shape: Shape, name: str) -> str:
         _root(shape, f"{name}.{part}")
         for part in ("root4", "tables4", "lower4", "root6", "tables6", "high6", "low6", "classes", "v4", "absent")
     )
-    of_v4 = f"netc_leaf4(arena, {root4}, {tables4}, {lower}, {values}, {base}, (u32)p->{name}_lo)"
-    of_v6 = f"netc_leaf6(arena, {root6}, {tables6}, {high}, {low}, {values}, p->{name}_hi, p->{name}_lo)"
+    wide = int(f"{name}.classes" in shape.wide)
+    of_v4 = f"netc_leaf4(arena, {root4}, {tables4}, {lower}, {values}, {wide}, {base}, (u32)p->{name}_lo)"
+    of_v6 = f"netc_leaf6(arena, {root6}, {tables6}, {high}, {low}, {values}, {wide}, p->{name}_hi, p->{name}_lo)"
     return f"(p->{name}.at.family == 4 ? {of_v4} : p->{name}.at.family == 6 ? {of_v6} : {absent})"
 
 
