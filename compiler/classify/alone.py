@@ -11,19 +11,26 @@ import numpy.typing as npt
 
 from compiler.classify.buckets import Side
 from compiler.classify.shape import NOTHING
-from compiler.classify.sweep import I64
+from compiler.classify.sweep import I64, Keys
 
 
-def first_of_class(side: Side, record: I64) -> tuple[I64, npt.NDArray[np.uint32]]:
-    """The class of every interval, and the record that each class answers with; class 0 is that of a packet without an address."""
+def answers(side: Side, record: I64) -> tuple[tuple[Keys, ...], I64, npt.NDArray[np.uint32]]:
+    """Where intervals begin, the class of each, and the record that each class answers with; class 0 is that of a packet without an address.
+
+    Intervals beside each other that answer the same are one.
+    """
     partition = side.partition
     of_atom = np.full(side.atoms, NOTHING, np.int64)
     asking = side.wishes >= 0
     np.minimum.at(of_atom, side.wishes[asking], record[asking])
     of_all = int(record[~asking].min(initial=NOTHING))  # rules that ask for nothing
     painted = np.minimum(_painted(partition.intervals, partition.first, partition.last, of_atom[partition.atom]), of_all)
-    answers, classes = np.unique(painted, return_inverse=True)
-    return classes + 1, np.concatenate([[of_all], answers]).astype("<u4")
+    begins = np.cumsum([0, *map(len, partition.keys)])[:-1]
+    fresh = np.concatenate([[True], painted[1:] != painted[:-1]])
+    fresh[begins] = True
+    keys = tuple(part[fresh[begin : begin + len(part)]] for begin, part in zip(begins, partition.keys, strict=True))
+    found, classes = np.unique(painted[fresh], return_inverse=True)
+    return keys, classes + 1, np.concatenate([[of_all], found]).astype("<u4")
 
 
 def _painted(places: int, first: I64, last: I64, value: I64) -> I64:

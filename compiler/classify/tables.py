@@ -19,7 +19,7 @@ from compiler.classify import alone, buckets, groups, sweep
 from compiler.classify.buckets import Side
 from compiler.classify.groups import Group, Packed
 from compiler.classify.shape import KINDS, NOTHING, SERVICE, Shape, Tables, TooLarge, Tree, table_name
-from compiler.classify.sweep import I64, Partition
+from compiler.classify.sweep import I64, Keys, Partition
 from compiler.classify.terms import Term
 from compiler.ir import Field
 from compiler.tables import address_trie
@@ -102,16 +102,16 @@ def _with_rows(sides: Sequence[Side], services: Sequence[Group], record: I64, ar
             _numbered_trie(name, side.partition, arena)
         else:
             arena.add_classes(f"{name}.classes", classes[name].of_interval)
-            _trie(name, side.partition, classes[name].of_interval, arena)
+            _trie(name, side.partition.keys, classes[name].of_interval, arena)
     return arena.finish(trees=found, words=words, aggregates=aggregates)
 
 
 def _alone(name: Field, side: Side, record: I64, arena: _Arena) -> Tables:
     """One address is all that the terms ask for."""
-    of_interval, answers = alone.first_of_class(side, record)
+    keys, of_interval, answers = alone.answers(side, record)
     arena.add("first", answers)
     arena.add_classes(f"{name}.classes", of_interval)
-    _trie(name, side.partition, of_interval, arena)
+    _trie(name, keys, of_interval, arena)
     return arena.finish(trees=(str(name),), words=0, aggregates=0)
 
 
@@ -185,15 +185,15 @@ def _side(terms: Sequence[Term], name: Field) -> Side:
 
 def _numbered_trie(name: Field, partition: Partition, arena: _Arena) -> None:
     """A trie whose leaves are the intervals' own numbers; a packet without an address has the one behind the last."""
-    _trie(name, partition, np.arange(partition.intervals), arena)
+    _trie(name, partition.keys, np.arange(partition.intervals), arena)
     arena.root[f"{name}.absent"] = partition.intervals
 
 
-def _trie(name: Field, partition: Partition, leaves: I64, arena: _Arena) -> None:
+def _trie(name: Field, keys: tuple[Keys, ...], leaves: I64, arena: _Arena) -> None:
     """What finds the leaf of an address."""
-    if partition.intervals > address_trie.MAX_INTERVALS:
-        raise TooLarge(f"{partition.intervals} intervals of {name}; {address_trie.MAX_INTERVALS} are possible")
-    v6, v4 = partition.keys
+    if len(leaves) > address_trie.MAX_INTERVALS:
+        raise TooLarge(f"{len(leaves)} intervals of {name}; {address_trie.MAX_INTERVALS} are possible")
+    v6, v4 = keys
     arena.root[f"{name}.v4"] = len(v6)  # the number of the first IPv4 interval
     high, low = np.ascontiguousarray(v6).view(">u8").T
     starts = {"lower4": np.ascontiguousarray(v4).view(">u4").ravel() & 0xFFFF, "high6": high, "low6": low if low.any() else low[:0]}
