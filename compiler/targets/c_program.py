@@ -20,6 +20,8 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from compiler import bundle, ir
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.source import NOWHERE, Span
@@ -97,8 +99,7 @@ class CProgram:
         """The counter's index in this program's slot table; the same name gives the same index. Its `index` is set here."""
         if counter.name not in self._indices:
             self._indices[counter.name] = len(self.counters)
-            made = {name: getattr(counter, name) for name in counter.__struct_fields__}
-            self.counters.append(bundle.Counter(**{**made, "index": len(self.counters), "program": self.name}))
+            self.counters.append(replace(counter, index=len(self.counters), program=self.name))
         return self._indices[counter.name]
 
     def index(self, name: str) -> int:

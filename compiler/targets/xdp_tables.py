@@ -21,11 +21,14 @@ def lookup(c: CProgram, tables: Tables) -> str:
     """Statements; `found` is declared by them."""
     arena, root = (c.add_array(f"{c.name}.{name}", len(part), content=part) for name, part in (("arena", tables.arena), ("root", tables.root)))
     shape = tables.shape
-    text = f"    u8 *arena = VALUE({arena});\n    volatile u32 *root = VALUE({root});\n    u32 found = {NOTHING}u;\n"
+    text = f"    u8 *arena = VALUE({arena});\n    volatile u32 *root = VALUE({root});\n"
+    first = "" if shape.words else f"AT32({_root(shape, 'first')} + {_class(shape, shape.trees[0])} * 4)"
+    if first and f"{Field.SRC}.lists" not in shape.names:
+        return text + f"    u32 found = {first};\n"
+    text += f"    u32 found = {_root(shape, 'nothing')};  /* read: a constant would make the verifier walk all that follows twice */\n"
     if f"{Field.SRC}.lists" in shape.names:
         text += _buckets(shape)
-    if not shape.words:
-        first = f"AT32({_root(shape, 'first')} + {_class(shape, shape.trees[0])} * 4)"
+    if first:
         return text + f"    {{ u32 first = {first}; if (first < found) found = first; }}\n"
     for number, tree in enumerate(shape.trees):
         rows = _root(shape, f"rows.{table_name(tree)}")
@@ -36,8 +39,11 @@ def lookup(c: CProgram, tables: Tables) -> str:
 def _buckets(shape: Shape) -> str:
     """Both addresses' intervals and lists, the service's class and row, then the lists."""
     text = ""
-    for name in (Field.SRC, Field.DST):
-        text += f"    u32 {name}_at = {_leaf(shape, name)};\n"
+    for number, name in enumerate((Field.SRC, Field.DST)):
+        if f"{name}.broad" in shape.names:  # asked again behind the lists: the verifier would follow every way to it through them
+            text += f"    p->row[{number}] = {_leaf(shape, name)};\n    u32 {name}_at = p->row[{number}];\n"
+        else:
+            text += f"    u32 {name}_at = {_leaf(shape, name)};\n"
         text += f"    u64 {name}_list = AT64({_root(shape, f'{name}.lists')} + {name}_at * 8);\n"
     text += f"    u32 service = {_class(shape, shape.service)};\n"
     text += f"    u32 wishes = {_root(shape, 'service.rows')} + service * {_root(shape, 'service.width')};\n"
