@@ -72,7 +72,8 @@ class Map(Model):
 ROLES = {
     "": "nothing: `entries` is all",
     "slots": "u32 per counter of the program, by `Counter.index`: its slot in the nic's counter map; slot_room of them, the rest zero",
-    "counters": "persistent; COUNTER_SLOTS pairs of u64 (packets, bytes) for each CPU",
+    "bucket-slots": "u32 per rule with a limit: in the bundle its `Counter.index`, in the kernel its slot in the nic's buckets",
+    "counters": "persistent; as many pairs of u64 (packets, bytes) for each CPU as one of COUNTER_SLOTS",
     "clock": "u64 ns, one per array; 0: the kernel's clock",
     "scratch": "per CPU (CPU_MAX) SCRATCH_SIZE bytes; the first u32 is the index of the counter that judged the last packet",
     "devices": "devmap; key: nic index, value: the ifindex bound to it",
@@ -88,7 +89,9 @@ ROLES = {
     "config": "u32 words that the runtime fills: CONFIG_WORDS",
 }
 CPU_MAX = 256
-COUNTER_SLOTS = 16384  # of a nic
+COUNTER_SLOTS = tuple(1 << bits for bits in range(14, 20))  # of a nic's counter map: the least that has room for twice its counters (counter_slots)
+MAX_COUNTERS = COUNTER_SLOTS[-1] // 2 - 1  # of a nic: slot 0 is nobody's
+BUCKET_SLOTS = 16384  # of a nic, for limits that are not `per` something
 SCRATCH_SIZE = 256
 CONFIG_WORDS = ("ifb_ifindex", "class_base")  # class_base: what a classifier adds to every class's minor number
 GENERATION_MINORS = 0x1000  # minor numbers of one generation of tc classes: class_base is a multiple of it
@@ -286,6 +289,11 @@ class Bundle(Model):
 def slot_room(counters: int) -> int:
     """Entries of the slot table of a program with so many counters: rounded up, so that one rule more keeps the program's text."""
     return max(16, 1 << (counters - 1).bit_length())
+
+
+def counter_slots(counters: int) -> int:
+    """The size of a counter map for so many counters, MAX_COUNTERS at most: all of them can leave in one apply, and as many others come."""
+    return next(size for size in COUNTER_SLOTS if counters < size // 2)
 
 
 def encode(bundle: Bundle) -> bytes:

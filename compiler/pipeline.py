@@ -19,7 +19,7 @@ from compiler.interp import Interpreter
 from compiler.profile import Profile
 from compiler.source import NOWHERE, Sources
 from compiler.tables import capture as captures
-from compiler.targets import ethtool, nft, tc, xdp
+from compiler.targets import counter_room, ethtool, nft, tc, xdp
 
 NETC_VERSION = "0.1.0"
 Located = TypeVar("Located", bundle.Counter, bundle.Setting, bundle.Placement, bundle.Assertion, bundle.StaticSet)
@@ -58,6 +58,7 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
     """Everything, from the file to the bundle; no privilege and no live system. Raises CompileError."""
     loaded = _checked(path, sources)
     program, warnings = loaded.program, loaded.warnings
+    counter_room.check(program)
     optimised, found = passes.run(program)
     placed = place.place(optimised, profile)
     found = [*found, *protect_unread.unread(placed)]

@@ -6,12 +6,12 @@ added it back). A stage balances when seen = rules + default + control + handed-
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
-from runtime import plan, retired
+from runtime import plan, retired, slots
 from runtime.context import Context
 from runtime.state import Store
 
@@ -73,6 +73,7 @@ def read(context: Context, bundle: Bundle) -> list[Reading]:
 
 def with_retired(readings: list[Reading], ledger: retired.Ledger) -> list[Reading]:
     """The kernel's readings with what came before: of counters that left and came back, and of rules that are gone."""
+    readings = with_moved(readings, ledger)
     void = _void(readings, ledger)
     entries = {key: ledger[retired.key(*key)] for key in seen_of(readings) if retired.key(*key) in ledger and retired.key(*key) not in void}
     here = {(reading.counter.stage, reading.counter.name) for reading in readings}
@@ -84,6 +85,16 @@ def with_retired(readings: list[Reading], ledger: retired.Ledger) -> list[Readin
             counter = bundles.Counter(f"{chain}.retired", stage, "retired", 0, "", "", 0, text)
             whole.append(Reading(counter, sum(packets for packets, _ in gone), sum(octets for _, octets in gone)))
     return whole
+
+
+def with_moved(readings: Iterable[Reading], ledger: retired.Ledger) -> list[Reading]:
+    """With what was counted in maps that are gone."""
+    found = []
+    for reading in readings:
+        entry = ledger.get(retired.key(reading.counter.stage, chain_of(reading.counter)))
+        packets, octets = entry.moved.get(reading.counter.name, (0, 0)) if entry else (0, 0)
+        found.append(replace(reading, packets=reading.packets + packets, bytes=reading.bytes + octets) if packets else reading)
+    return found
 
 
 def _continued(reading: Reading, entries: dict[tuple[str, str], retired.Entry]) -> Reading:
@@ -107,8 +118,14 @@ def ledger_after(context: Context, ledger: retired.Ledger, old: Bundle | None, n
         return {}  # every counter begins at 0, or is gone
     staying = {(counter.stage, counter.name) for counter in new.counters}
     raw = read_kernel(context, old)
-    ledger = {place: entry for place, entry in ledger.items() if place not in _void(raw, ledger)}
-    before, stages = with_retired(raw, ledger), seen_of(read_kernel(context, new))
+    void = _void(with_moved(raw, ledger), ledger)
+    ledger = {place: entry for place, entry in ledger.items() if place not in void}
+    before = with_retired(raw, ledger)
+    if nics := [nic for nic, _, _ in slots.moves(old, new)]:
+        values = xdp_counters(context, old, nics)
+        leaving = {(c.stage, c.name): values[c.name] for c in old.counters if c.stage in retired.KEEPS_SLOTS and c.name in values}
+        ledger = retired.move(ledger, leaving, nics)
+    stages = seen_of(with_moved(read_kernel(context, new), ledger))
     gone = {
         (r.counter.stage, r.counter.name): (r.packets, r.bytes)
         for r in before
@@ -116,6 +133,12 @@ def ledger_after(context: Context, ledger: retired.Ledger, old: Bundle | None, n
         and r.counter.kind != "retired" and (r.counter.stage, r.counter.name) not in staying and r.packets
     }
     return retired.carry(ledger, gone, staying, stages)
+
+
+def xdp_counters(context: Context, bundle: Bundle, nics: Collection[str]) -> dict[str, tuple[int, int]]:
+    """What these nics alone counted in the BPF programs of `bundle`."""
+    values: dict[str, tuple[int, int]] = plan.backend("xdp").read_counters(context, bundle, nics)
+    return values
 
 
 def _void(readings: Iterable[Reading], ledger: retired.Ledger) -> set[str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from compiler.bundle import CONFIG_WORDS, COUNTER_SLOTS, CPU_MAX, SCRATCH_SIZE, Bundle, Code, Map
+from compiler.bundle import BUCKET_SLOTS, CONFIG_WORDS, COUNTER_SLOTS, CPU_MAX, SCRATCH_SIZE, Bundle, Code, Map
 from runtime import changed_rules
 from runtime import slots as slot_tables
 from runtime.backends import bpf
@@ -24,6 +24,7 @@ HOOKS = {
 }  # fmt: skip  # hook: program type, attach type
 _PAIR = struct.Struct("=QQ")  # packets, bytes
 _BUCKET = 8
+_FEW = 1000  # counters, which are read one by one; more are quicker in batches of the whole map
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class Objects:
 
 _SIZES = {  # role: kind, key and value size that the runtime reads and writes by
     "counters": ("percpu_array", 4, _PAIR.size), "scratch": ("array", 4, CPU_MAX * SCRATCH_SIZE), "clock": ("array", 4, 8),
-    "buckets": ("array", 4, COUNTER_SLOTS * _BUCKET), "config": ("array", 4, 4 * len(CONFIG_WORDS)), "devices": ("devmap", 4, 4),
+    "buckets": ("array", 4, BUCKET_SLOTS * _BUCKET), "config": ("array", 4, 4 * len(CONFIG_WORDS)), "devices": ("devmap", 4, 4),
     "cpus": ("cpumap", 4, 4), "mac": ("array", 4, 8), "set": ("hash", 20, 24), "change": ("array", 4, 16),
 }  # fmt: skip
 
@@ -65,18 +66,28 @@ def validate(bundle: Bundle) -> None:
     for item in bundle.maps:
         keyed = item.role == "buckets" and item.kind == "hash"
         wanted = ("hash", 20, 8) if keyed else _SIZES.get(item.role, (item.kind, item.key_size, item.value_size))
-        few = item.role == "counters" and item.max_entries != COUNTER_SLOTS or item.role == "changes" and not changed_rules.is_sound(item)
+        few = item.role == "counters" and item.max_entries not in COUNTER_SLOTS or item.role == "changes" and not changed_rules.is_sound(item)
         if item.kind not in bpf.MAP_TYPES or (item.kind, item.key_size, item.value_size) != wanted or item.inner or few:
             raise StepError(f"map {item.name}", f"a {item.kind} of {item.key_size}+{item.value_size} bytes as {item.role or 'table'}", mend)
     for code in bundle.programs:
         if not code.code or len(code.code) % 8 or not set(code.maps) <= {item.id for item in bundle.maps}:
             raise StepError(f"program {code.name}", "it is cut, or refers to maps that are not in the bundle", mend)
         for item in bundle.maps:
+            most = max((counter.index for counter in slot_tables.counters_of(bundle, code.name)), default=0)
+            if item.id in code.maps and item.role == "bucket-slots":
+                _check_bucket_slots(item, {counter.index for counter in slot_tables.counters_of(bundle, code.name)}, mend)
             if item.id not in code.maps or item.role != "slots":
                 continue
-            most = max((counter.index for counter in slot_tables.counters_of(bundle, code.name)), default=0)
             if (item.kind, item.key_size) != ("array", 4) or most >= item.value_size // 4 + changed_rules.counters_behind(bundle, code):
                 raise StepError(f"map {item.name}", f"{item.value_size} bytes for the slots of {most + 1} counters", mend)
+
+
+def _check_bucket_slots(item: Map, counters: set[int], mend: str) -> None:
+    size = item.key_size + item.value_size
+    if (item.kind, item.key_size, item.max_entries, len(item.entries), item.value_size % 4) != ("array", 4, 1, size, 0):
+        raise StepError(f"map {item.name}", f"a {item.kind} with {len(item.entries)} bytes of entries as bucket-slots", mend)
+    if any(index not in counters for (index,) in struct.iter_unpack("<I", item.entries[4:])):
+        raise StepError(f"map {item.name}", f"it names a counter that is not among the program's {len(counters)}", mend)
 
 
 def _names(bundle: Bundle) -> list[str]:
@@ -96,7 +107,7 @@ def load_fresh(bundle: Bundle, wanted: Callable[[Code], bool] = lambda code: Tru
                 made.maps[item.id] = create_map(item)
                 fill_map(made.maps[item.id], item)
         for code in codes:
-            fill_slots(made.maps, bundle, code, assigned.get(code.nic, {}))
+            fill_slots(made.maps, bundle, code, assigned)
             made.programs[code.name] = load(code, made.maps)
     except BaseException:
         made.close()
@@ -147,14 +158,20 @@ def _fill_cpus(fd: int, entries: bytes) -> None:
             raise StepError(f"steering to CPU {cpu}", os.strerror(error.errno or 0), mend) from None
 
 
-def fill_slots(fds: Mapping[int, int], bundle: Bundle, code: Code, slots: Mapping[str, int]) -> None:
-    """Tell a program the slots of its counters."""
+def fill_slots(fds: Mapping[int, int], bundle: Bundle, code: Code, tables: slot_tables.Tables) -> None:
+    """Tell a program the slots of its counters and of its buckets. Raises KeyError for a name without one."""
+    counters = slot_tables.counters_of(bundle, code.name)
+    content = {
+        "slots": lambda size: slot_tables.table(counters, slot_tables.of_nic(bundle, code.nic, tables), size),
+        "bucket-slots": lambda _: slot_tables.bucket_table(
+            slot_tables.limited(bundle, code.name, counters), tables.get(slot_tables.buckets_name(code.nic), {})
+        ),
+    }
     for item in bundle.maps:
-        if item.role == "slots" and item.id in code.maps:
-            content = slot_tables.table(slot_tables.counters_of(bundle, code.name), slots, item.value_size)
-            bpf.map_update(fds[item.id], bytes(4), content.ljust(item.value_size, b"\0"))
+        if item.role in content and item.id in code.maps:
+            bpf.map_update(fds[item.id], bytes(4), content[item.role](item.value_size)[: item.value_size].ljust(item.value_size, b"\0"))
         if item.role == "changes" and item.id in code.maps:
-            changed_rules.fill_slots(fds[item.id], item, slot_tables.counters_of(bundle, code.name), slots)
+            changed_rules.fill_slots(fds[item.id], item, counters, slot_tables.of_nic(bundle, code.nic, tables))
 
 
 def load(code: Code, fds: Mapping[int, int]) -> int:
@@ -171,11 +188,15 @@ def load(code: Code, fds: Mapping[int, int]) -> int:
 def read_slots(fd: int, wanted: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     """name → (packets, bytes) from a nic's counter map, summed over the CPUs."""
     size = bpf.possible_cpus() * _PAIR.size
-    read = {}
-    for name, slot in wanted.items():
-        pairs = list(_PAIR.iter_unpack(bpf.map_lookup(fd, struct.pack("=I", slot), size) or b""))
-        read[name] = (sum(packets for packets, _ in pairs), sum(bytes_ for _, bytes_ in pairs))
-    return read
+    if len(wanted) <= _FEW:
+        return {name: _summed(bpf.map_lookup(fd, struct.pack("=I", slot), size) or b"") for name, slot in wanted.items()}
+    values = {key: value for key, value in bpf.map_items(fd, 4, size) if any(value)}
+    return {name: _summed(values.get(struct.pack("=I", slot), b"")) for name, slot in wanted.items()}
+
+
+def _summed(values: bytes) -> tuple[int, int]:
+    pairs = list(_PAIR.iter_unpack(values))
+    return sum(packets for packets, _ in pairs), sum(octets for _, octets in pairs)
 
 
 def clear_counters(fd: int, slots: set[int]) -> None:
@@ -186,7 +207,7 @@ def clear_counters(fd: int, slots: set[int]) -> None:
 
 def clear_buckets(fd: int, slots: set[int]) -> None:
     """Fill the buckets of these slots."""
-    memory = bpf.map_array(fd, COUNTER_SLOTS * _BUCKET)
+    memory = bpf.map_array(fd, BUCKET_SLOTS * _BUCKET)
     try:
         for slot in slots:
             memory[slot * _BUCKET : (slot + 1) * _BUCKET] = bytes(_BUCKET)

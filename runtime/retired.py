@@ -3,20 +3,25 @@ seen, and `seen` survives.
 
 The ledger is part of state.json, so that it changes in the same instant as what is installed. A stage's entry says how much the stage had
 seen when it was written: a stage that has seen less now has begun anew (a reboot, a table that someone deleted), and its entry is void.
+
+A policy that outgrows its nic's counter map moves to a larger one (bundle.COUNTER_SLOTS), which begins at zero. What was counted in maps that
+are gone is `moved`, and is added to whatever is read of a counter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One stage of one chain. counters: name → (packets, bytes) of those that left, totals since they first existed."""
+    """One stage of one chain. counters: name → (packets, bytes) of those that left, totals since they first existed. moved: of any that once was
+    there, what it counted in counter maps that are gone. seen: with what moved."""
 
     seen: int
     counters: dict[str, tuple[int, int]]
+    moved: dict[str, tuple[int, int]] = {}
 
 
 Ledger = dict[str, Entry]  # by `key`
@@ -44,23 +49,45 @@ def carry(ledger: Ledger, gone: Totals, staying: Iterable[tuple[str, str]], seen
             continue
         before = ledger.get(key(stage, chain), Entry(0, {}))
         now = seen.get((stage, chain), before.seen)
-        counters = dict(before.counters) if now >= before.seen else {}
+        counters, moved = (dict(before.counters), before.moved) if now >= before.seen else ({}, {})
         counters |= {name: total for (at, name), total in gone.items() if at == stage and name.rpartition(".")[0] == chain}
         if stage in KEEPS_SLOTS:
             counters = {name: total for name, total in counters.items() if (stage, name) not in here}
-        if counters:
-            kept[key(stage, chain)] = Entry(now, counters)
+        if counters or moved:
+            kept[key(stage, chain)] = Entry(now, counters, moved)
     return kept
 
 
 def moved(ledger: Ledger, stage: str, chain: str, gone: Mapping[str, tuple[int, int]], back: Iterable[str], seen: int) -> Ledger:
-    """The ledger after some rules of one stage came or went in place: `gone` with their totals, `back` count on in their slots."""
-    before = ledger.get(key(stage, chain), Entry(0, {}))
+    """The ledger after some rules of one stage came or went in place: `gone` with their totals, `back` count on in their slots. seen: by the kernel."""
+    before = ledger.get(key(stage, chain), Entry(0, {}, {}))
+    seen += before.moved.get(f"{chain}.seen", (0, 0))[0]
     returned = set(back)
     counters = {**(before.counters if seen >= before.seen else {}), **gone}
     counters = {name: total for name, total in counters.items() if name not in returned}
     rest = {place: entry for place, entry in ledger.items() if place != key(stage, chain)}
-    return {**rest, key(stage, chain): Entry(seen, counters)} if counters else rest
+    return {**rest, key(stage, chain): Entry(seen, counters, before.moved)} if counters or before.moved else rest
+
+
+def move(ledger: Ledger, leaving: Totals, nics: Collection[str]) -> Ledger:
+    """The ledger once the counter maps of these nics are exchanged. leaving: what was counted in the maps that go.
+
+    What counters that are not in the policy had counted goes with them: should one come back, it begins at zero.
+    """
+    found = {place: msgspec.structs.replace(entry, moved=dict(entry.moved)) for place, entry in ledger.items()}
+    for place, entry in found.items():
+        stage, chain = _place(place)
+        if stage in KEEPS_SLOTS and chain.partition(".")[0] in nics:
+            entry.moved.update(entry.counters)
+    for (stage, name), total in leaving.items():
+        if any(total):
+            entry = found.setdefault(key(stage, name.rpartition(".")[0]), Entry(0, {}, {}))
+            entry.moved[name] = added(entry.moved.get(name, (0, 0)), total)
+    return found
+
+
+def added(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one[0] + other[0], one[1] + other[1]
 
 
 def _place(text: str) -> tuple[str, str]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-from compiler.bundle import COUNTER_SLOTS
 from compiler.tables import changes
 from compiler.tables.changes import Delta
 from runtime import binding, lock, owner, retired, rules_found, slots, state, transaction
@@ -42,12 +41,12 @@ def apply_change(store: state.Store, context: Context, change: RuleChange, repor
             return None
         if change.is_none:
             return Outcome(None, record, False, (), tuple(recovered)) if holds(store, bound, change) else None
-        assigned = _slots(store, change)
+        assigned = _slots(store, bound, change)
         if assigned is None:
             return None
         plan, step = planned(bound, change, record.generation + 1)
         after = _record_after(store, record, change)
-        left = _transact(store, record, after, change, plan, step, report)
+        left = _transact(store, record, after, change, plan, step, assigned, report)
         return Outcome(plan, after, True, tuple(left), tuple(recovered))
 
 
@@ -82,16 +81,16 @@ def is_running(context: Context, change: RuleChange) -> bool:
     return ours and xdp_changes.is_attached(context, nic, change.wanted.program, change.now.generation, ifindex)
 
 
-def _slots(store: state.Store, change: RuleChange) -> dict[str, int] | None:
-    """Slots for the rules that come, kept on disk; None where there is no room without forgetting old ones."""
-    known, nic = store.slots(), _nic(change.wanted)
-    mine = known.get(nic, {})
+def _slots(store: state.Store, context: Context, change: RuleChange) -> dict[str, int] | None:
+    """The nic's slots with some for the rules that come, kept on disk; None where there is no room without forgetting old ones."""
+    known = store.slots()
+    table, size, mine = xdp_changes.slots_of(context, _nic(change.wanted), known)
     missing = [rule.name for rule in change.wanted.added if rule.name not in mine]
-    if len(mine) + len(missing) + slots.FIRST > COUNTER_SLOTS:
+    if len(mine) + len(missing) + slots.FIRST > size:
         return None
-    assigned = slots.assign_slots(missing, mine)
+    assigned = slots.assign_slots(missing, mine, size)
     if missing:
-        store.write_slots({**known, nic: assigned})
+        store.write_slots({**known, table: assigned})
     return assigned
 
 
@@ -104,13 +103,13 @@ def _record_after(store: state.Store, record: state.Record, change: RuleChange) 
 
 
 def _transact(
-    store: state.Store, record: state.Record, after: state.Record, change: RuleChange, plan: Plan, step: ChangeStep, report: Report
+    store: state.Store, record: state.Record, after: state.Record, change: RuleChange, plan: Plan, step: ChangeStep, known: Mapping[str, int],
+    report: Report,
 ) -> list[transaction.Left]:
     assert after.current is not None
     journal = Journal(store.directory)
     now = change.now
     journal.begin(Intent("apply", plan.generation, after.current.bundle, now.bundle, now.bindings, now.bindings, now.boot, in_place=True))
-    known = store.slots().get(step.nic, {})
 
     def commit() -> None:
         ledger = _ledger(step, change, record.retired, known)

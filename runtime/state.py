@@ -2,7 +2,7 @@
 
     <state>/lock           flock(2) of whoever changes something (runtime.lock)
     <state>/state.json     generation, what is installed, what was before (`Record`)
-    <state>/slots.json     {nic: {counter name: slot}}: a counter keeps its slot for ever, so that it survives an apply
+    <state>/slots.json     {nic: {counter name: slot}} and more of the kind (runtime.slots): a counter keeps its slot, so that it survives an apply
     <state>/journal.jsonl  the intents of an unfinished apply (runtime.journal)
     <state>/bundles/<sha256>.bundle   every bundle that state.json names; a change of single rules (compiler.tables.changes) is one too
     <state>/bundles/<sha256>.index    what a change of single rules has to know of that bundle (compiler.change_index)
@@ -32,7 +32,7 @@ from runtime.retired import Entry
 
 HISTORY = 10  # installed bundles that are kept for `netc rollback`
 Slots = dict[str, dict[str, int]]
-_SLOTS = dict[str, dict[str, Annotated[int, msgspec.Meta(ge=0, lt=bundles.COUNTER_SLOTS)]]]
+_SLOTS = dict[str, dict[str, Annotated[int, msgspec.Meta(ge=0, lt=bundles.COUNTER_SLOTS[-1])]]]
 T = TypeVar("T")
 
 
@@ -96,7 +96,7 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def slots(self) -> Slots:
-        """Which slot of its nic's counter map each counter has."""
+        """runtime.slots.Tables: which slot of its nic's counter map each counter has."""
         text = self._read("slots.json")
         return {} if text is None else _decode(text, _SLOTS, self.directory / "slots.json")
 

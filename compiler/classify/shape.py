@@ -19,7 +19,7 @@ Tree = str | tuple["Tree", "Tree"]
 @dataclass(frozen=True, slots=True)
 class Shape:
     """All that the program's text depends on. trees: of each group, the fields in it; words: of a row, at most; names: of the root's words;
-    arena: bytes, a power of two. buckets: for sources and destinations the most entries of a list (0: none); with them `service` is the tree of all
+    arena: bytes, a power of two. wide: tables whose classes have 32 bits instead of 16. buckets: for sources and destinations the most entries of a list (0: none); with them `service` is the tree of all
     fields but the addresses."""
 
     trees: tuple[Tree, ...]
@@ -29,6 +29,7 @@ class Shape:
     arena: int
     buckets: tuple[int, int] = (0, 0)
     service: Tree = KINDS
+    wide: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ numbers, instead of believed.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,8 @@ I64 = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint8]  # ascending big-endian starts of intervals (n, bytes), the first of which is zero
 MAX_COVERED = 1 << 25  # pairs of a class and an atom that covers it: half a GiB
 _TRIES = 8
+_FIRST, _LAST = itemgetter(0), itemgetter(1)
+_LOWER = (1 << 64) - 1
 _ONE_OF = [sum(1 << ir.KINDS.index(kind) for kind in names) for names in (("ip4", "ip6", "arp", "l2"), ("tcp", "udp", "sctp", "icmp4", "icmp6"))]
 
 
@@ -108,20 +112,44 @@ def _joined(parts: Sequence[Partition]) -> Partition:
 
 def _part(atoms: Sequence[Ranges], low: int, high: int, bits: int) -> Partition:
     """The atoms' ranges within low..high, as offsets from `low`."""
-    size = bits // 8
-    cut = [(number, max(a, low) - low, min(b, high) - low) for number, ranges in enumerate(atoms) for a, b in ranges if b >= low and a <= high]
+    lows, highs, many = _cut(atoms, low, high)
     room = high - low + 1
-    text = b"".join([a.to_bytes(size, "big") for _, a, _ in cut] + [((b + 1) % room).to_bytes(size, "big") for _, _, b in cut])
-    keys = np.vstack([np.zeros((1, size), np.uint8), np.frombuffer(text, np.uint8).reshape(-1, size)])
-    words = keys.view(">u8" if size == 16 else ">u4")
+    parts = [_words([value - low for value in lows], bits), _words([(value + 1 - low) % room for value in highs], bits)]
+    words = np.vstack([np.zeros((1, parts[0].shape[1]), np.uint64), *parts])
     order = np.lexsort(tuple(words[:, column] for column in reversed(range(words.shape[1]))))
-    fresh = np.ones(len(keys), bool)
-    fresh[1:] = (keys[order][1:] != keys[order][:-1]).any(axis=1)
-    interval = np.empty(len(keys), np.int64)
+    ordered = words[order]
+    fresh = np.ones(len(words), bool)
+    fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    interval = np.empty(len(words), np.int64)
     interval[order] = np.cumsum(fresh) - 1
-    first, behind = interval[1 : len(cut) + 1], interval[len(cut) + 1 :]
+    first, behind = interval[1 : len(lows) + 1], interval[len(lows) + 1 :]
     last = np.where(behind == 0, int(fresh.sum()), behind) - 1
-    return Partition((keys[order][fresh],), first, last, np.array([number for number, _, _ in cut], np.int64))
+    keys = ordered[fresh].astype(">u8" if bits == 128 else ">u4")
+    return Partition((np.ascontiguousarray(keys).view(np.uint8).reshape(-1, bits // 8),), first, last, np.repeat(np.arange(len(atoms)), many))
+
+
+def _cut(atoms: Sequence[Ranges], low: int, high: int) -> tuple[list[int], list[int], list[int]]:
+    """The lowest and the highest values of all ranges, as far as they lie in low..high, and how many each atom has there."""
+    lows: list[int] = []
+    highs: list[int] = []
+    many = []
+    for ranges in atoms:
+        begin = bisect_left(ranges, low, key=_LAST)
+        inside = ranges[begin : bisect_right(ranges, high, lo=begin, key=_FIRST)]
+        many.append(len(inside))
+        if inside:
+            lows += map(_FIRST, inside)
+            highs += map(_LAST, inside)
+            lows[-len(inside)] = max(inside[0][0], low)
+            highs[-1] = min(inside[-1][1], high)
+    return lows, highs, many
+
+
+def _words(values: list[int], bits: int) -> U64:
+    """Columns of 64 bits, the highest first."""
+    if bits <= 64:
+        return np.array(values, np.uint64).reshape(-1, 1)
+    return np.array([[value >> 64 for value in values], [value & _LOWER for value in values]], np.uint64).T
 
 
 def _signatures(intervals: int, first: I64, last: I64, random: U64) -> U64:

@@ -15,6 +15,7 @@ their ids come from the names, so that separate lowerings agree on shared ones (
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,11 +68,15 @@ def read_part(name: str) -> str:
 class CProgram:
     """One program in the making: names go into side tables, C gets numbers."""
 
-    def __init__(self, name: str, nic: str, hook: str, sets: Mapping[str, ir.Set], span: Span = NOWHERE) -> None:
-        self.name, self.nic, self.hook, self.sets, self.span = name, nic, hook, sets, span
+    def __init__(
+        self, name: str, nic: str, hook: str, sets: Mapping[str, ir.Set], span: Span = NOWHERE, slots: int = bundle.COUNTER_SLOTS[0]
+    ) -> None:
+        """slots: of the nic's counter map, which all its programs share (counter_room.slots)."""
+        self.name, self.nic, self.hook, self.sets, self.span, self.slots = name, nic, hook, sets, span, slots
         self.maps: dict[int, bundle.Map] = {}
         self.counters: list[bundle.Counter] = []
         self._indices: dict[str, int] = {}
+        self._limited: list[int] = []  # indices of counters whose rules have a bucket
         self.definitions = ""  # further text in front of the function
         self.source = ""
 
@@ -101,6 +106,17 @@ class CProgram:
     def index(self, name: str) -> int:
         """The index of a counter that was added before."""
         return self._indices[name]
+
+    def bucket(self, index: int) -> str:
+        """C: a pointer to the bucket of the rule with this counter. Buckets have slots of their own, so that they stay where counters move."""
+        if index not in self._limited:
+            self._limited.append(index)
+        buckets = self.add_array(f"{self.nic}.buckets", 8 * bundle.BUCKET_SLOTS, scope="persistent", role="buckets")
+        return f"(u64 *)VALUE({buckets}) + netc_bucket(VALUE({map_id(self._bucket_slots)}), {self._limited.index(index)})"
+
+    @property
+    def _bucket_slots(self) -> str:
+        return f"{self.name}.bucket-slots"
 
     def clock(self) -> int:
         return self.add_array("clock", 8, role="clock")
@@ -140,18 +156,20 @@ class CProgram:
         return [*used, *(self.maps[number] for number in sorted(rings))]
 
     def _head(self, readers: str) -> str:
-        if len(self.counters) >= bundle.COUNTER_SLOTS:
-            message = f"{self.name} has {len(self.counters)} counters, {bundle.COUNTER_SLOTS - 1} are possible"
-            raise CompileError([self.refusal("N901", message, "use sets: one rule for many addresses or ports")])
+        if len(self.counters) >= self.slots:
+            raise AssertionError(f"{self.name} has {len(self.counters)} counters for {self.slots} slots: counter_room.slots did not see them coming")
+        if self._limited:
+            content = struct.pack(f"<{len(self._limited)}I", *self._limited)
+            self.add_array(self._bucket_slots, len(content), role="bucket-slots", content=content)
         ids = {
             "SCRATCH": self.add_array(f"{self.name}.scratch", bundle.CPU_MAX * bundle.SCRATCH_SIZE, role="scratch"),
             "SLOTS": self.add_array(f"{self.name}.slots", 4 * bundle.slot_room(len(self.counters)), role="slots"),
             "COUNTERS": self.add_map(
-                f"{self.nic}.counters", "percpu_array", 4, 16, bundle.COUNTER_SLOTS, scope="persistent", role="counters"
+                f"{self.nic}.counters", "percpu_array", 4, 16, self.slots, scope="persistent", role="counters"
             ),
             "CLOCK": self.clock(),
         }
-        numbers = {"CPU_MAX": bundle.CPU_MAX, "SCRATCH_SIZE": bundle.SCRATCH_SIZE, "COUNTER_SLOTS": bundle.COUNTER_SLOTS, "BUFF_FLAGS": calls.BUFF_FLAGS, "BUFF_FLAGS_AT": calls.BUFF_FLAGS_AT, **ids}
+        numbers = {"CPU_MAX": bundle.CPU_MAX, "SCRATCH_SIZE": bundle.SCRATCH_SIZE, "COUNTER_SLOTS": self.slots, "BUCKET_SLOTS": bundle.BUCKET_SLOTS, "BUFF_FLAGS": calls.BUFF_FLAGS, "BUFF_FLAGS_AT": calls.BUFF_FLAGS_AT, **ids}
         lines = [f"#define {name} {number}" for name, number in numbers.items()]
         lines += [f"#define KIND_{symbol(kind)} {1 << i}u" for i, kind in enumerate(ir.KINDS)]
         lines += [f"#define HAVE_{symbol(field)} {1 << i}u" for i, field in enumerate(ir.Field)]

@@ -1,7 +1,7 @@
 /* What every netc program shares: the packet as rules see it. parser.h fills it, state.h is what lives between packets.
  *
  * The text in front of this file defines KIND_* and HAVE_* (one bit each, from compiler/ir.py), READS_* (1 where this program reads the
- * field, from compiler/targets/c_fields.py), CPU_MAX, SCRATCH_SIZE, COUNTER_SLOTS.
+ * field, from compiler/targets/c_fields.py), CPU_MAX, SCRATCH_SIZE, COUNTER_SLOTS, BUCKET_SLOTS.
  * What was parsed lives in map memory and is read back through volatile pointers: values in registers would make the verifier follow
  * every rule's outcome into every later rule (a million instructions at fifty rules); memory keeps its work linear.
  */

@@ -17,6 +17,12 @@ INLINE u32 netc_slot(void *slots, u32 index)
     return ((volatile u32 *)slots)[index] & (COUNTER_SLOTS - 1);
 }
 
+/* Of the rule with this number among those that have a limit. */
+INLINE u32 netc_bucket(void *slots, u32 number)
+{
+    return ((volatile u32 *)slots)[number] & (BUCKET_SLOTS - 1);
+}
+
 struct counter { u64 packets, bytes; };
 
 /* Per CPU, so no atomics: a program is not interrupted by itself. `index` is below the length of the slot table. The kernel inlines the

@@ -16,9 +16,12 @@ INLINE u32 netc_less(u64 a, u64 b)
 #define RUN_FIRST(entry) ((entry) & ((1u << RUN_BITS) - 1))
 #define RUN_LEFT(entry) ((entry) >> RUN_BITS & 0x3f)
 
+/* values, wide: known when compiled. */
+#define VALUE_OF(at) (!values ? (at) : wide ? AT32(values + (at) * 4) : AT16(values + (at) * 2))
+
 /* Runs are searched without branches, which the verifier would follow both ways; `over`: the middle does not begin behind the address.
  * The leaf of an IPv4 address, or in a run its interval: then `values` tells (0: the interval itself). base: the number of IPv4's first interval. */
-INLINE u32 netc_leaf4(u8 *arena, u32 root, u32 tables, u32 lower, u32 values, u32 base, u32 address)
+INLINE u32 netc_leaf4(u8 *arena, u32 root, u32 tables, u32 lower, u32 values, u32 wide, u32 base, u32 address)
 {
     u32 entry = AT32(root + (address >> 16) * 4), from, left, i;
     u64 wanted = address & 0xffff;
@@ -42,11 +45,11 @@ INLINE u32 netc_leaf4(u8 *arena, u32 root, u32 tables, u32 lower, u32 values, u3
         left = half - (over & ~left & 1);
     }
     from += base - 1;
-    return values ? AT16(values + from * 2) : from;
+    return VALUE_OF(from);
 }
 
 /* lows: 0 where no interval begins within a /64. */
-INLINE u32 netc_leaf6(u8 *arena, u32 root, u32 tables, u32 highs, u32 lows, u32 values, u64 high, u64 low)
+INLINE u32 netc_leaf6(u8 *arena, u32 root, u32 tables, u32 highs, u32 lows, u32 values, u32 wide, u64 high, u64 low)
 {
     u32 entry = AT32(root + (u32)(high >> 48) * 4), from, left, i;
     u64 rest = high << 16;
@@ -78,7 +81,7 @@ INLINE u32 netc_leaf6(u8 *arena, u32 root, u32 tables, u32 highs, u32 lows, u32 
         left = half - (over & ~left & 1);
     }
     from -= 1;
-    return values ? AT16(values + from * 2) : from;
+    return VALUE_OF(from);
 }
 
 /* The number of the lowest bit; `bits` is not zero. */

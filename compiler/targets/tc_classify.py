@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler import bundle, ir, place
-from compiler.targets import c_expr, c_sets, tc_tree, tcx, xdp_rules
+from compiler.targets import c_expr, c_sets, counter_room, tc_tree, tcx, xdp_rules
 from compiler.targets.c_program import CProgram, counter
 
 HOOKS = {"out": "tcx_egress", "in": "tcx_ingress"}
@@ -90,7 +90,7 @@ def lower(placed: place.Placed) -> Classified:
 def classifier(nic: place.NicPlacement, shape: ir.Shape, sets: dict[str, ir.Set]) -> tuple[bundle.Code, CProgram]:
     """The program of one shape, and the assembly that knows its maps, counters and text."""
     hook = HOOKS[shape.direction]
-    c = CProgram(f"{nic.nic.name}.{hook}", nic.nic.name, hook, sets, shape.span)
+    c = CProgram(f"{nic.nic.name}.{hook}", nic.nic.name, hook, sets, shape.span, counter_room.slots(nic, sets))
     seen = c.add_counter(counter(f"{shape.name}.seen", _STAGE, "seen", "", shape.span))
     config = c.add_array(f"{c.name}.config", 4 * len(bundle.CONFIG_WORDS), role="config")
     carried = tcx.own_copies(nic) if shape.direction == "in" else ""

@@ -7,6 +7,7 @@ them: one tcx ingress program a nic. xdp.py makes the program for nics without a
 from __future__ import annotations
 
 from compiler import bundle, ir, place
+from compiler.targets import counter_room
 from compiler.targets.c_program import CProgram, counter
 
 NEXT = "-1"  # TCX_NEXT
@@ -69,5 +70,5 @@ def carrier(c: CProgram, nic: place.NicPlacement) -> str:
 
 def ingress(nic: place.NicPlacement, sets: dict[str, ir.Set]) -> tuple[bundle.Code, CProgram]:
     """The whole program of a nic that only carries."""
-    c = CProgram(f"{nic.nic.name}.tcx_ingress", nic.nic.name, "tcx_ingress", sets, nic.nic.span)
+    c = CProgram(f"{nic.nic.name}.tcx_ingress", nic.nic.name, "tcx_ingress", sets, nic.nic.span, counter_room.slots(nic, sets))
     return c.finish(own_copies(nic) + carrier(c, nic) + f"    return {NEXT};\n"), c

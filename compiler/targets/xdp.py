@@ -16,7 +16,18 @@ from compiler.classify.shape import NOTHING, TooLarge
 from compiler.diagnostics import CompileError
 from compiler.tables import changes
 from compiler.tables.changes import Layout
-from compiler.targets import c_expr, c_nest, c_sets, tcx, xdp_changes, xdp_classifier, xdp_rules, xdp_steer, xdp_tables
+from compiler.targets import (
+    c_expr,
+    c_nest,
+    c_sets,
+    counter_room,
+    tcx,
+    xdp_changes,
+    xdp_classifier,
+    xdp_rules,
+    xdp_steer,
+    xdp_tables,
+)
 from compiler.targets.c_program import CProgram, counter
 
 _RESERVED = ("seen", "default", "control", "handed-on", "unmarked", "elsewhere")
@@ -50,7 +61,7 @@ def lower(placed: place.Placed, classifier: str = "auto") -> XdpParts:
     for nic in placed.nics:
         chain = early_chain(nic)
         if chain or xdp_steer.needed(nic):
-            c = CProgram(f"{nic.nic.name}.xdp", nic.nic.name, "xdp", sets, nic.nic.span)
+            c = CProgram(f"{nic.nic.name}.xdp", nic.nic.name, "xdp", sets, nic.nic.span, counter_room.slots(nic, sets))
             # Not for generic XDP: skb_pp_cow_data loses skb->mac_len there, and tc would read every header 14 octets late. Without
             # the flag the kernel makes large frames linear instead.
             program = _Program(c, nic, chain, steers.get(nic.nic.name), indices, classifier)

@@ -72,7 +72,7 @@ def _limited(c: CProgram, item: ir.Rule, limit: ir.Limit, index: int, done: str)
     if limit.interval < 1 or limit.burst < 1 or depth + limit.interval >= _TICKS_MAX:
         message = f"the limit of rule {item.name} is deeper than the clock counts ({limit.burst} packets of {limit.interval} ticks)"
         raise CompileError([c.refusal("N904", message, "take a smaller burst or a higher rate", item.span)])
-    bucket = f"(u64 *)VALUE({buckets(c)}) + netc_slot(VALUE(SLOTS), {index})"
+    bucket = c.bucket(index)
     numbers = f"p->now * {ir.TICKS_PER_NS}, {limit.interval}ULL, {depth}ULL"
     sign = "!" if limit.over else ""
     if limit.per is None:
@@ -82,13 +82,6 @@ def _limited(c: CProgram, item: ir.Rule, limit: ir.Limit, index: int, done: str)
     cut = f"netc_cut(&key, &p->{_SIDES[limit.per]}.at, {masks})"
     asked = f"netc_conforms_keyed(MAP({table}), VALUE({ring}), {limit.size}, &key, {bucket}, {numbers})"
     return f"struct address key; if ({cut} && {sign}{asked}) {{ {done} }}"
-
-
-def buckets(c: CProgram) -> int:
-    """One bucket a counter slot of the nic: a rule's bucket follows its name, as its counter does."""
-    from compiler.bundle import COUNTER_SLOTS
-
-    return c.add_array(f"{c.nic}.buckets", 8 * COUNTER_SLOTS, scope="persistent", role="buckets")
 
 
 def _mask(prefix: int, bits: int) -> list[int]:

@@ -30,11 +30,14 @@ def lookup(c: CProgram, tables: Tables, layout: Layout | None) -> str:
 def _lookup(c: CProgram, tables: Tables, changing: bool) -> str:
     arena, root = (c.add_array(f"{c.name}.{name}", len(part), content=part) for name, part in (("arena", tables.arena), ("root", tables.root)))
     shape = tables.shape
-    text = f"    u8 *arena = VALUE({arena});\n    volatile u32 *root = VALUE({root});\n    u32 found = {NOTHING}u;\n"
+    text = f"    u8 *arena = VALUE({arena});\n    volatile u32 *root = VALUE({root});\n"
+    first = "" if shape.words else f"AT32({_root(shape, 'first')} + {_class(shape, shape.trees[0])} * 4)"
+    if first and f"{Field.SRC}.lists" not in shape.names:
+        return text + f"    u32 found = {first};\n"
+    text += f"    u32 found = {_root(shape, 'nothing')};  /* read: a constant would make the verifier walk all that follows twice */\n"
     if f"{Field.SRC}.lists" in shape.names:
         text += _buckets(shape)
-    if not shape.words:
-        first = f"AT32({_root(shape, 'first')} + {_class(shape, shape.trees[0])} * 4)"
+    if first:
         return text + f"    {{ u32 first = {first}; if (first < found) found = first; }}\n"
     for number, tree in enumerate(shape.trees):
         rows = _root(shape, f"rows.{table_name(tree)}")
@@ -45,8 +48,11 @@ def _lookup(c: CProgram, tables: Tables, changing: bool) -> str:
 def _buckets(shape: Shape) -> str:
     """Both addresses' intervals and lists, the service's class and row, then the lists."""
     text = ""
-    for name in (Field.SRC, Field.DST):
-        text += f"    u32 {name}_at = {_leaf(shape, name)};\n"
+    for number, name in enumerate((Field.SRC, Field.DST)):
+        if f"{name}.broad" in shape.names:  # asked again behind the lists: the verifier would follow every way to it through them
+            text += f"    p->row[{number}] = {_leaf(shape, name)};\n    u32 {name}_at = p->row[{number}];\n"
+        else:
+            text += f"    u32 {name}_at = {_leaf(shape, name)};\n"
         text += f"    u64 {name}_list = AT64({_root(shape, f'{name}.lists')} + {name}_at * 8);\n"
     text += f"    u32 service = {_class(shape, shape.service)};\n"
     text += f"    u32 wishes = {_root(shape, 'service.rows')} + service * {_root(shape, 'service.width')};\n"
@@ -68,20 +74,28 @@ def _class(shape: Shape, tree: Tree) -> str:
         return _field(shape, tree)
     name = table_name(tree)
     left, right = (_class(shape, part) for part in tree)
-    return f"AT16({_root(shape, name)} + ({left} * {_root(shape, name + '.width')} + {right}) * 2)"
+    return _at(shape, name, f"({left} * {_root(shape, name + '.width')} + {right})")
+
+
+def _at(shape: Shape, name: str, index: str) -> str:
+    """An entry of a table of classes."""
+    size = 4 if name in shape.wide else 2
+    return f"AT{8 * size}({_root(shape, name)} + {index} * {size})"
 
 
 def _field(shape: Shape, name: str) -> str:
     """Class 0 where the field is absent."""
     if name in (Field.SRC, Field.DST):
+        if f"{name}.broad" in shape.names:
+            return _at(shape, f"{name}.broad", f"{name}_at")
         if f"{name}.lists" in shape.names:
             return f"(u32)({name}_list >> 48)"
         return _leaf(shape, name)
     if name == SERVICE:
         return "service"
     if name == KINDS:
-        return f"AT16({_root(shape, name)} + p->kinds * 2)" if name in shape.names else "0"
-    return f"(p->have & HAVE_{symbol(name)} ? AT16({_root(shape, name)} + p->{symbol(name)} * 2) : 0)"
+        return _at(shape, name, "p->kinds") if name in shape.names else "0"
+    return f"(p->have & HAVE_{symbol(name)} ? {_at(shape, name, f'p->{symbol(name)}')} : 0)"
 
 
 def _leaf(shape: Shape, name: str) -> str:
@@ -90,8 +104,9 @@ def _leaf(shape: Shape, name: str) -> str:
         _root(shape, f"{name}.{part}")
         for part in ("root4", "tables4", "lower4", "root6", "tables6", "high6", "low6", "classes", "v4", "absent")
     )
-    of_v4 = f"netc_leaf4(arena, {root4}, {tables4}, {lower}, {values}, {base}, (u32)p->{name}_lo)"
-    of_v6 = f"netc_leaf6(arena, {root6}, {tables6}, {high}, {low}, {values}, p->{name}_hi, p->{name}_lo)"
+    wide = int(f"{name}.classes" in shape.wide)
+    of_v4 = f"netc_leaf4(arena, {root4}, {tables4}, {lower}, {values}, {wide}, {base}, (u32)p->{name}_lo)"
+    of_v6 = f"netc_leaf6(arena, {root6}, {tables6}, {high}, {low}, {values}, {wide}, p->{name}_hi, p->{name}_lo)"
     return f"(p->{name}.at.family == 4 ? {of_v4} : p->{name}.at.family == 6 ? {of_v6} : {absent})"
 
 

@@ -177,7 +177,7 @@ class Rig:
         counters = self._of_netc("counters")
         if counters is None:
             raise BenchError("the program has no counters: compile the policy again")
-        slot = slots.assign([self.bundle], {})[code.nic][name]
+        slot = slots.of_nic(self.bundle, code.nic, slots.assign([self.bundle], {}))[name]
         return objects.read_slots(counters, {name: slot})[name][0]
 
     def instructions(self) -> Iterator[tuple[str, int, int]]:

@@ -71,6 +71,7 @@ def _records(ring: Ring, follow: bool) -> Iterator[bytes]:
 @contextmanager
 def _ring(target: targets.Target) -> Iterator[tuple[Ring, Reader]]:
     """The installed policy's ring buffer, for this process alone. Raises SamplesError."""
+    from runtime import slots
     from runtime.backends import bpf
     from runtime.backends.bpf_ring import Ring
     from runtime.commands.status import installed
@@ -78,6 +79,7 @@ def _ring(target: targets.Target) -> Iterator[tuple[Ring, Reader]]:
     from runtime.steps import xdp_pins
 
     _, bundle, context = installed(target)
+    known = target.store.slots()
     item = next((item for item in bundle.maps if item.role == "samples"), None)
     if item is None:
         raise SamplesError("no rule of the installed policy takes samples at the XDP stage\n"
@@ -85,7 +87,7 @@ def _ring(target: targets.Target) -> Iterator[tuple[Ring, Reader]]:
     with _only_reader(context.state):
         try:
             with xdp_pins.opened(xdp_pins.map_path(context, item, 0)) as descriptor, Ring(descriptor, item.max_entries) as ring:
-                yield ring, Reader(bundle, target.store.slots())
+                yield ring, Reader(bundle, {nic.name: slots.of_nic(bundle, nic.name, known) for nic in bundle.nics})
         except bpf.BpfError as error:
             raise SamplesError(f"{error}\n  = help: apply the policy again") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from compiler.bundle import Bundle, Code
 from runtime import objects
@@ -14,6 +14,7 @@ from runtime.state import Store
 from runtime.steps import Step, StepError, xdp_pins
 from runtime.steps.xdp_attach import AttachStep, DetachStep, foreign
 from runtime.steps.xdp_load import CleanStep, LoadStep
+from runtime.steps.xdp_slots import MoveStep
 
 __all__ = ["assign_slots", "read_counters", "steps"]
 
@@ -24,10 +25,11 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     """From `old`'s programs to `new`'s. Raises StepError for a foreign XDP program on a device."""
     wanted, had = _programs(new), _programs(old)
     made: list[Step] = []
+    moves = slot_tables.moves(old, new) if new is not None and old is not None else []
     if new is not None and wanted:
         objects.validate(new)
         _refuse_foreign(context, wanted)
-        made.append(LoadStep(context, new, generation))
+        made.append(LoadStep(context, new, generation, tuple(nic for nic, _, _ in moves)))
         if any(item.never for item in new.sets):
             from runtime.steps import set_never
 
@@ -36,6 +38,7 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         _refuse_other_mode(wanted[key], _mode(new, wanted[key]), _mode(old, had[key]))
     made += [AttachStep(context, code, generation, _mode(new, code), key in had) for key, code in _ordered(wanted)]
     made += [DetachStep(context, code, _mode(old, code)) for key, code in reversed(_ordered(had)) if key not in wanted]
+    made += [MoveStep(nic, size, before) for nic, size, before in moves]
     if wanted or had:
         made.append(CleanStep(context, new if wanted else None, generation))
     return made
@@ -49,12 +52,15 @@ def assign_slots(bundle: Bundle, known: Mapping[str, Mapping[str, int]]) -> dict
         raise StepError("give every counter its slot", str(error), "use sets: one rule for many addresses or ports") from None
 
 
-def read_counters(context: Context, bundle: Bundle) -> dict[str, tuple[int, int]]:
-    """Counter name → (packets, bytes) of every BPF program, summed over CPUs; a name on several nics over these. Raises StepError."""
+def read_counters(context: Context, bundle: Bundle, nics: Collection[str] | None = None) -> dict[str, tuple[int, int]]:
+    """Counter name → (packets, bytes) of every BPF program, summed over CPUs; a name on several nics over these. `nics`: of those alone.
+
+    Raises StepError.
+    """
     slots = Store(context.state).slots()
     found: dict[str, tuple[int, int]] = {}
-    for nic in dict.fromkeys(code.nic for code in bundle.programs):
-        mine = slots.get(nic, {})
+    for nic in dict.fromkeys(code.nic for code in bundle.programs if nics is None or code.nic in nics):
+        mine = slot_tables.of_nic(bundle, nic, slots)
         names = {c.name for code in bundle.programs if code.nic == nic for c in slot_tables.counters_of(bundle, code.name)}
         try:
             wanted = {name: mine[name] for name in names}

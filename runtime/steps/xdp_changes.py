@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from compiler.tables.changes import Delta
-from runtime import changed_rules, objects
+from runtime import changed_rules, objects, slots
 from runtime.backends import bpf
 from runtime.context import Context
 from runtime.state import Store
-from runtime.steps import StepError, xdp_pins
+from runtime.steps import StepError, xdp_pins, xdp_slots
 
 _MEND = "apply the policy again"
-_OWNER = 8  # bytes of a slot's owner
 
 
 @dataclass(slots=True)
@@ -60,24 +58,26 @@ class ChangeStep:
             raise StepError(self.text, str(error), _MEND) from None
 
     def _slots(self, delta: Delta) -> dict[int, int]:
-        known = Store(self.context.state).slots().get(self.nic, {}) if delta.added else {}
+        if not delta.added:
+            return {}
+        known = slots_of(self.context, self.nic, Store(self.context.state).slots())[2]
         return {rule.nth: known[rule.name] for rule in delta.added}
 
 
-def claim(context: Context, nic: str, slots: Mapping[str, int]) -> None:
+def slots_of(context: Context, nic: str, tables: slots.Tables) -> tuple[str, int, dict[str, int]]:
+    """What slots.json calls the table of the nic's counter map, the map's size, and name → slot. Raises StepError."""
+    with _persistent(context, f"{nic}.counters") as counters:
+        size = bpf.map_info(counters).max_entries
+    name = slots.table_name(nic, size)
+    return name, size, {each: slot for each, slot in tables.get(name, {}).items() if slot < size}
+
+
+def claim(context: Context, nic: str, wanted: Mapping[str, int]) -> None:
     """Slots that last belonged to another name begin at zero; the kernel remembers whose they are. Raises StepError."""
-    if not slots:
+    if not wanted:
         return
-    with (
-        _persistent(context, f"{nic}.owners") as owners,
-        _persistent(context, f"{nic}.counters") as counters,
-        bpf.map_array(owners, bpf.map_info(owners).value_size) as memory,
-    ):
-        for name, slot in slots.items():
-            owner, at = hashlib.sha256(name.encode()).digest()[:_OWNER], slot * _OWNER
-            if memory[at : at + _OWNER] not in (owner, bytes(_OWNER)):
-                objects.clear_counters(counters, {slot})
-            memory[at : at + _OWNER] = owner
+    with _persistent(context, f"{nic}.owners") as owners, _persistent(context, f"{nic}.counters") as counters:
+        objects.clear_counters(counters, xdp_slots.take(owners, bpf.map_info(owners).value_size, wanted))
 
 
 def read_counters(context: Context, nic: str, wanted: Mapping[str, int]) -> dict[str, tuple[int, int]]:

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compiler.bundle import CONFIG_WORDS, COUNTER_SLOTS, CPU_MAX, Bundle, Code, Map
+from compiler.bundle import CONFIG_WORDS, CPU_MAX, Bundle, Code, Map
 from runtime import objects, owner
+from runtime import slots as slot_tables
 from runtime.backends import bpf, link
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context
 from runtime.state import Store
-from runtime.steps import StepError, xdp_check, xdp_pins
+from runtime.steps import StepError, xdp_check, xdp_pins, xdp_slots
 
 _MAC_SIZE = 6
-_OWNER = struct.Struct("=Q")
-_CLEAR = {"counters": objects.clear_counters, "buckets": objects.clear_buckets}
 
 
 @dataclass(slots=True)
 class LoadStep:
-    """Make or reuse the maps, load the programs, pin all of it under the generation. saved: the persistent maps that were made; marked: whose pins they were before."""
+    """Make or reuse the maps, load the programs, pin all of it under the generation. moving: nics whose counters begin in another map; saved: the
+    persistent maps that were made; marked: whose pins they were before."""
 
     context: Context
     bundle: Bundle
     generation: int
+    moving: tuple[str, ...] = ()
     saved: list[str] = field(default_factory=list)
     marked: owner.Mark | None = None
     phase: str = "stage"
@@ -77,16 +77,18 @@ class LoadStep:
         for path in (xdp_pins.maps, xdp_pins.links):
             path(self.context).mkdir(mode=0o700, exist_ok=True)
         xdp_pins.generation(self.context, self.generation).mkdir(mode=0o700)
+        for item in (part for nic in self.moving for part in xdp_slots.counter_maps(self.bundle, nic)):
+            xdp_pins.map_path(self.context, item, self.generation).unlink(missing_ok=True)  # of that size, and not cleaned up then
 
     def _load(self, made: objects.Objects) -> None:
         slots = Store(self.context.state).slots()
         for item in self.bundle.maps:
             made.maps[item.id] = self._map(item)
         for nic in {code.nic for code in self.bundle.programs}:
-            self._own_slots(nic, slots.get(nic, {}), made)
+            self._own_slots(nic, slots, made)
         for code in self.bundle.programs:
             try:
-                objects.fill_slots(made.maps, self.bundle, code, slots.get(code.nic, {}))
+                objects.fill_slots(made.maps, self.bundle, code, slots)
             except KeyError as error:
                 raise StepError(f"program {code.name}", f"the counter {error} has no slot", "slots.json was changed: apply again") from None
             self._fill_config(code, made)
@@ -141,24 +143,16 @@ class LoadStep:
                 words = tc.config_words(self.context, code.nic, self.generation)
                 bpf.map_update(made.maps[item.id], bytes(4), b"".join(struct.pack("=I", words[name]) for name in CONFIG_WORDS))
 
-    def _own_slots(self, nic: str, slots: dict[str, int], made: objects.Objects) -> None:
-        """A slot that last belonged to another name starts at zero, also when slots.json was lost: the kernel remembers the owners."""
-        owners = self._map(Map(0, f"{nic}.owners", "array", 4, _OWNER.size * COUNTER_SLOTS, 1, bpf.F_MMAPABLE, "persistent"))
-        try:
-            memory = bpf.map_array(owners, _OWNER.size * COUNTER_SLOTS)
-            changed = set()
-            for name, slot in slots.items():
-                owner = hashlib.sha256(name.encode()).digest()[:8]
-                at = slot * _OWNER.size
-                if memory[at : at + _OWNER.size] not in (owner, bytes(_OWNER.size)):
-                    changed.add(slot)
-                memory[at : at + _OWNER.size] = owner
-            memory.close()
-        finally:
-            os.close(owners)
-        for item in self.bundle.maps:
-            if changed and item.name == f"{nic}.{item.role}" and item.role in _CLEAR:
-                _CLEAR[item.role](made.maps[item.id], changed)
+    def _own_slots(self, nic: str, tables: slot_tables.Tables, made: objects.Objects) -> None:
+        for role, item, slots in xdp_slots.owned(self.bundle, nic, tables):
+            filled = [made.maps[each.id] for each in self.bundle.maps if each.name == f"{nic}.{role}" and each.role == role]
+            owners = self._map(item)
+            try:
+                changed = xdp_slots.take(owners, item.value_size, slots)
+            finally:
+                os.close(owners)
+            for fd in filled:
+                xdp_slots.CLEAR[role](fd, changed)
 
 
 @dataclass(slots=True)
@@ -184,10 +178,10 @@ class CleanStep:
             xdp_pins.remove_tree(xdp_pins.links(self.context))
             owner.unmark_pins(self.context)
             return
-        kept = {xdp_pins.map_path(self.context, item, self.generation).name for item in self.bundle.maps}
-        owners = {f"{xdp_pins.pin_name(code.nic)}~owners~" for code in self.bundle.programs}
+        owners = [item for nic in {code.nic for code in self.bundle.programs} for _, item, _ in xdp_slots.owned(self.bundle, nic, {})]
+        kept = {xdp_pins.map_path(self.context, item, self.generation).name for item in (*self.bundle.maps, *owners)}
         for path in xdp_pins.maps(self.context).iterdir():
-            if path.name not in kept and not path.name.startswith(tuple(owners)):
+            if path.name not in kept:
                 path.unlink(missing_ok=True)
 
     def undo(self) -> None:

@@ -65,7 +65,7 @@ class Rig:
         self.objects = objects.load_fresh(made)
         self.code = next(c for c in made.programs if c.nic == nic and c.hook == "xdp")
         self.names = {c.index: c.name for c in slots.counters_of(made, self.code.name)}
-        self.slots = slots.assign([made], {})[nic]
+        self.slots = slots.of_nic(made, nic, slots.assign([made], {}))
         self.program = self.objects.programs[self.code.name]
         self.cpu = min(os.sched_getaffinity(0))
         self.clock = self._array("clock", 8)

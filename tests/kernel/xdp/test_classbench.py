@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv6Address, ip_network
 from itertools import islice
@@ -14,6 +14,8 @@ from random import Random
 import pytest
 
 from compiler import import_classbench, ir, pipeline, profile
+from compiler.classify import tables
+from compiler.classify.shape import Shape, Tables
 from compiler.source import Sources
 from compiler.targets import c_program
 from tests.kernel.xdp import classbench, rig, small
@@ -75,6 +77,22 @@ def test_xdp_finds_the_first_line_of_a_filter_set(path: Path, tmp_path: Path) ->
     assert not filter_set(path, tmp_path)
 
 
+@pytest.mark.skipif(not classbench.SETS, reason="no filter sets in shared/data/classbench")
+@pytest.mark.parametrize("name", ["acl1_1k.gz", "fw1_1k.gz"])
+def test_xdp_finds_the_first_line_with_classes_of_32_bits(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many classes have them as otherwise only a hundred thousand rules have."""
+    shapes: list[Shape] = []
+
+    def widened(*arguments: object, real: Callable[..., Tables] = tables.build) -> Tables:
+        made = real(*arguments, 8)
+        shapes.append(made.shape)
+        return made
+
+    monkeypatch.setattr(tables, "build", widened)
+    assert not filter_set(classbench.DATA / name, tmp_path)
+    assert shapes[0].wide and max(shapes[0].buckets)
+
+
 def _rule6(rng: Random) -> Rule6:
     """Nested prefixes of any length under a few sites, and a port."""
     spans = []
@@ -115,7 +133,9 @@ def ipv6_rules(folder: Path) -> list[str]:
         return wrong(loaded, frames, names, drops=True)
 
 
-def test_xdp_finds_the_first_of_two_thousand_ipv6_rules(tmp_path: Path) -> None:
+@pytest.mark.parametrize("narrow", [tables.NARROW, 8], ids=["16 bits", "32 bits"])
+def test_xdp_finds_the_first_of_two_thousand_ipv6_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, narrow: int) -> None:
+    monkeypatch.setattr(tables, "build", lambda *arguments, real=tables.build: real(*arguments, narrow))
     assert not ipv6_rules(tmp_path)
 
 
@@ -136,8 +156,11 @@ def _inside(ranges: list[tuple[int, int]], value: int) -> bool:
 
 
 @pytest.mark.skipif(not PREFIXES.exists(), reason="no table of prefixes in shared/data/prefixes")
-def test_xdp_finds_the_first_of_65_sets_one_of_which_is_large(tmp_path: Path) -> None:
+@pytest.mark.parametrize("choose", [("src",), ("src", "dst", "src")], ids=["one side", "both sides"])
+def test_xdp_finds_the_first_of_65_sets_one_of_which_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choose: tuple[str, ...]) -> None:
     """The small sets take their members, longer or shorter by some bits, from the large one's, so that all of them overlap."""
+    shapes: list[Shape] = []
+    monkeypatch.setattr(tables, "build", lambda *arguments, real=tables.build: _noted(real(*arguments, 300), shapes))
     rng = Random(65)
     with gzip.open(PREFIXES, "rt") as file:
         known = [line.strip() for line in islice(file, 0, None, 5)][:LARGE]
@@ -147,7 +170,7 @@ def test_xdp_finds_the_first_of_65_sets_one_of_which_is_large(tmp_path: Path) ->
     for number, members in enumerate(sets):
         (tmp_path / f"{number}.txt").write_text("\n".join(members))
         lines.append(f'set set{number} = file "{number}.txt"')
-    sides = ["dst" if number % 3 == 1 else "src" for number in range(len(sets))]
+    sides = [choose[number % len(choose)] for number in range(len(sets))]
     lines += ["filter port in {", *(f"  drop {side} in set{n} as s{n}" for n, side in enumerate(sides)), "  default pass", "}", ""]
     ranges = [_ranges(members) for members in sets]
     addresses = {family: [value for value in _near_ends(rng, ranges) if (value >= ir.V4_BASE) == (family == 4)] for family in (4, 6)}
@@ -160,6 +183,12 @@ def test_xdp_finds_the_first_of_65_sets_one_of_which_is_large(tmp_path: Path) ->
     assert 200 < names.count("") < 3500 and len(set(names)) > 50 and names.count("s40") > 200
     with compiled("\n".join(lines), tmp_path) as loaded:
         assert not wrong(loaded, frames, names, drops=True)
+    assert shapes[0].words == (0 if len(choose) == 1 else 2), "other tables than meant"
+
+
+def _noted(made: Tables, shapes: list[Shape]) -> Tables:
+    shapes.append(made.shape)
+    return made
 
 
 def _resized(rng: Random, prefix: str) -> str:

@@ -11,12 +11,17 @@ from collections.abc import Callable
 import pytest
 
 from compiler import ir
-from compiler.targets import c_program, xdp_classifier
+from compiler.classify import tables
+from compiler.classify.shape import Tables
+from compiler.targets import c_program, xdp_classifier, xdp_tables
 from tests.differential import packets, policies
 from tests.kernel.xdp import compare
 
 POLICIES, PACKETS = (int(part) for part in os.environ.get("NETC_DIFFERENTIAL", "10x400").split("x"))
 _GROUP = 5
+
+
+_WIDE = 3  # classes: more have 32 bits
 
 
 @pytest.fixture(params=["rows", "buckets"], autouse=True)
@@ -40,6 +45,27 @@ def case(seed: int) -> tuple[ir.Program, list[bytes], list[int]]:
 def test_the_interpreter_and_the_tables_agree(first: int) -> None:
     for seed in range(first, min(first + _GROUP, POLICIES)):
         assert not compare.differences(*case(seed)), f"seed {seed}"
+
+
+def test_the_interpreter_and_wide_tables_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "build", functools.partial(_widened, tables.build, _WIDE))
+    wide: list[str] = []
+    monkeypatch.setattr(xdp_tables, "lookup", lambda c, made, real=xdp_tables.lookup: wide.extend(made.shape.wide) or real(c, made))
+    for seed in range(100, 108):
+        assert not compare.differences(*case(seed)), f"seed {seed}"
+    assert wide, "no table has classes of 32 bits"
+
+
+def test_a_mutant_of_the_width_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32-bit classes that are read as 16-bit ones."""
+    monkeypatch.setattr(tables, "build", functools.partial(_widened, tables.build, _WIDE))
+    narrow = lambda c, made, real=xdp_tables.lookup: real(c, dataclasses.replace(made, shape=dataclasses.replace(made.shape, wide=())))
+    monkeypatch.setattr(xdp_tables, "lookup", narrow)
+    assert any(compare.differences(*case(seed)) for seed in range(100, 140))
+
+
+def _widened(build: Callable[..., Tables], narrow: int, *arguments: object) -> Tables:
+    return build(*arguments, narrow)
 
 
 _MUTANTS = {  # file of C, the text as it is, as it must not be

@@ -70,20 +70,27 @@ class Reader:
             left, right = (self._class(part) for part in tree)
             width = self.root[f"{_name(tree)}.width"]
             assert right < width
-            return self._number(self.root[_name(tree)] + 2 * (left * width + right), 2)
+            return self._entry(_name(tree), left * width + right)
         name = str(tree)
         if name == "service":
             return self._class(self.shape.service)
         if name in ADDRESSES:
+            if f"{name}.broad" in self.root:
+                return self._entry(f"{name}.broad", self._leaf(name))
             if f"{name}.lists" in self.root:
                 return self._number(self.root[f"{name}.lists"] + 8 * self._leaf(name), 8) >> 48
             return self._leaf(name)
         if name == "kinds":
-            return self._number(self.root["kinds"] + 2 * self.kinds, 2) if "kinds" in self.root else 0
-        return self._number(self.root[name] + 2 * self.fields[name], 2) if name in self.fields else 0
+            return self._entry("kinds", self.kinds) if "kinds" in self.root else 0
+        return self._entry(name, self.fields[name]) if name in self.fields else 0
+
+    def _entry(self, name: str, index: int) -> int:
+        """A class out of a table of classes."""
+        size = 4 if name in self.shape.wide else 2
+        return self._number(self.root[name] + size * index, size)
 
     def _leaf(self, name: str) -> int:
-        """Of the address: beside lists an interval, else a class."""
+        """Of the address: a class, or where there is no table of classes an interval."""
         value = self.fields.get(name)
         if value is None:
             return self.root.get(f"{name}.absent", 0)
@@ -102,7 +109,7 @@ class Reader:
         starts = [self._start(name, family, number) for number in range(first, first + many)]
         wanted = (value & 0xFFFF, 0) if family == 4 else divmod(value, 1 << 64)
         interval = first - 1 + bisect_right(starts, wanted) + (self.root[f"{name}.v4"] if family == 4 else 0)
-        return self._number(self.root[f"{name}.classes"] + 2 * interval, 2) if f"{name}.classes" in self.root else interval
+        return self._entry(f"{name}.classes", interval) if f"{name}.classes" in self.root else interval
 
     def _start(self, name: str, family: int, number: int) -> tuple[int, int]:
         if family == 4:

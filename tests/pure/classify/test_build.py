@@ -19,13 +19,13 @@ from tests.pure.classify.rulesets import headers, random_rules
 F = ir.Field
 
 
-def reader_of(rules: list[ir.Rule], sets: tuple[ir.Set, ...] = ()) -> Reader:
+def reader_of(rules: list[ir.Rule], sets: tuple[ir.Set, ...] = (), narrow: int = tables.NARROW) -> Reader:
     known = {item.name: item for item in sets}
     found = [term for number, rule in enumerate(rules) for term in terms.of_rule(number, rule, known)]
-    return Reader(tables.build(found, {number: number << 1 | (rule.verdict == "pass") for number, rule in enumerate(rules)}))
+    return Reader(tables.build(found, {number: number << 1 | (rule.verdict == "pass") for number, rule in enumerate(rules)}, narrow))
 
 
-def differences(seed: int, count: int = 150) -> list[str]:
+def differences(seed: int, count: int = 150, narrow: int = tables.NARROW) -> list[str]:
     """A random policy of the differential run, without what is never looked up: reader against interpreter."""
     rng = random.Random(seed)
     program = policies.random_program(rng, tail=False)
@@ -33,7 +33,7 @@ def differences(seed: int, count: int = 150) -> list[str]:
     rules = [ir.Rule(rule.name, rule.verdict, rule.when) for rule in program.chains[0].rules if _looked_up(rule, known)]
     chain = ir.Chain("wan.in", "wan", "in", None, tuple(rules), "drop")
     program = ir.Program(nics=program.nics, sets=program.sets, chains=(chain,))
-    reader, interpreter = reader_of(rules, program.sets), Interpreter(program)
+    reader, interpreter = reader_of(rules, program.sets, narrow), Interpreter(program)
     found = []
     for frame in packets.boundary_packets(program, rng, count) if rules else []:
         packet = parse(frame)
@@ -54,11 +54,11 @@ def _looked_up(rule: ir.Rule, known: dict[str, ir.Set]) -> bool:
     return True
 
 
-def wrong(seed: int, count: int, **how: float) -> list[str]:
+def wrong(seed: int, count: int, narrow: int = tables.NARROW, **how: float) -> list[str]:
     """Many rules, judged by a walk over them."""
     rng = random.Random(seed)
     rules = random_rules(rng, count, **how)
-    reader = reader_of(rules)
+    reader = reader_of(rules, narrow=narrow)
     found, hits = [], 0
     for fields, kinds in headers(rng, rules, 300):
         record = reader.find(fields, kinds)
@@ -109,20 +109,67 @@ def _random_port_sets(count: int, values: int) -> list[ir.Rule]:
     return [ir.Rule(f"r{n}", "drop", ir.Within(F.DPORT, ranges)) for n, ranges in enumerate(chosen)]
 
 
-def test_a_port_for_each_class_is_refused_not_wrapped() -> None:
-    """65,536 ports in as many different combinations of sets: the class of one would have been written as 0."""
-    with pytest.raises(tables.TooLarge, match=r"^6553\d classes of dport; 65535 are possible$"):
-        reader_of(_random_port_sets(40, 1 << 16))
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_policies_whose_classes_have_32_bits(first: int) -> None:
+    """Beyond three classes, so that tables of either width, and rows for each interval, stand beside each other."""
+    assert not [text for seed in range(first, first + 20) for text in differences(seed, narrow=3)]
 
 
-def test_an_address_class_too_many_beside_lists_is_refused_not_wrapped() -> None:
+@pytest.mark.parametrize("broad", [0.2, 1.0])
+def test_many_rules_whose_classes_have_32_bits(broad: float) -> None:
+    rules = random_rules(random.Random(3), 800, broad=broad)
+    shape = reader_of(rules, narrow=5).shape
+    assert shape.wide and (broad == 1.0 or "src.broad" in shape.wide)
+    assert not wrong(3, 800, narrow=5, broad=broad)
+
+
+def test_a_class_for_each_port() -> None:
+    """65,536 ports in as many different combinations of sets."""
+    rules = _random_port_sets(40, 1 << 16)
+    reader, right = reader_of(rules), dict.fromkeys(range(1 << 16), NONE)
+    assert reader.shape.wide == ("dport",)
+    for number, rule in reversed(list(enumerate(rules))):
+        right |= {low: number << 1 for first, last in rule.when.ranges for low in range(first, last + 1)}
+    ports = [0, 65535, *random.Random(1).choices(range(1 << 16), k=500)]
+    assert [reader.find({F.DPORT: port}, frozenset({"ip4", "udp"})) for port in ports] == [right[port] for port in ports]
+
+
+BASE = ir.V4_BASE + (10 << 24)
+
+
+def _crossing_sets(count: int, values: int, field: F = F.SRC) -> tuple[list[ir.Rule], list[set[int]]]:
     rng = random.Random(0)
-    base = ir.V4_BASE + (10 << 24)
-    sets = [normalize((base + 2 * at, base + 2 * at) for at in range(70_000) if rng.random() < 0.5) for _ in range(24)]
-    broad = [ir.Rule(f"b{n}", "drop", ir.Within(F.SRC, ranges)) for n, ranges in enumerate(sets)]
-    narrow = [ir.Rule(f"n{n}", "pass", ir.Within(F.DST, ((base + n, base + n),))) for n in range(tables.MIN_FILED)]
-    with pytest.raises(tables.TooLarge, match=r"\d+ classes of src; 65535 are possible"):
-        reader_of([*broad, *narrow])
+    chosen = [{BASE + 2 * at for at in range(values) if rng.random() < 0.5} for _ in range(count)]
+    return [ir.Rule(f"b{n}", "drop", ir.Within(field, normalize((v, v) for v in members))) for n, members in enumerate(chosen)], chosen
+
+
+def test_seventy_thousand_classes_beside_lists() -> None:
+    broad, members = _crossing_sets(24, 70_000)
+    narrow = [ir.Rule(f"n{n}", "pass", ir.Within(F.DST, ((BASE + n, BASE + n),))) for n in range(tables.MIN_FILED)]
+    reader = reader_of([*broad, *narrow])
+    assert reader.shape.wide == ("src.broad",) and max(reader.shape.buckets)
+    for at in random.Random(1).choices(range(140_010), k=400):
+        right = next((n << 1 for n, part in enumerate(members) if BASE + at in part), 24 << 1 | 1)
+        assert reader.find({F.SRC: BASE + at, F.DST: BASE}, frozenset({"ip4"})) == right
+
+
+def test_one_address_alone_has_no_more_classes_than_rules() -> None:
+    rules, members = _crossing_sets(24, 40_000)
+    reader = reader_of([*rules[:20], ir.Rule("all", "pass", ir.Const(True)), *rules[20:]])
+    assert (reader.shape.trees, reader.shape.wide, reader.shape.words) == (("src",), (), 0)
+    assert reader.find({}, frozenset({"arp"})) == reader.find({F.SRC: 0}, frozenset({"ip6"})) == 20 << 1 | 1
+    for at in random.Random(1).choices(range(80_010), k=400):
+        right = next((n << 1 for n, part in enumerate(members[:20]) if BASE + at in part), 20 << 1 | 1)
+        assert reader.find({F.SRC: BASE + at}, frozenset({"ip4"})) == right
+
+
+def test_the_first_of_nested_ranges_of_any_length_stays() -> None:
+    rng = random.Random(5)
+    spans = [(low := rng.randrange(3000), low + rng.choice((0, 1, 2, rng.randrange(3000)))) for _ in range(300)]
+    reader = reader_of([ir.Rule(f"r{n}", "drop", ir.Within(F.DST, ((BASE + a, BASE + b),))) for n, (a, b) in enumerate(spans)])
+    for at in range(6100):
+        right = next((n << 1 for n, (a, b) in enumerate(spans) if a <= at <= b), NONE)
+        assert reader.find({F.DST: BASE + at}, frozenset({"ip4"})) == right
 
 
 def _ranges_anywhere(fields: tuple[F, ...], count: int) -> list[ir.Rule]:
