@@ -15,6 +15,7 @@ from compiler import bundle, ir, ir_spec, passes, place, protect, protect_unread
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frontend import load
 from compiler.interp import Interpreter
+from compiler.passes import drop_unreachable
 from compiler.profile import Profile
 from compiler.source import NOWHERE, Sources
 from compiler.tables import capture as captures
@@ -50,8 +51,9 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
     """Everything, from the file to the bundle; no privilege and no live system. Raises CompileError."""
     program, warnings = check(path, sources)
     optimised, found = passes.run(program)
-    placed = place.place(optimised, profile)
-    found = [*found, *protect_unread.unread(placed)]
+    placed, covered = drop_unreachable.run(place.place(optimised, profile))
+    said = {warning.span for warning in warnings if warning.code == "W005"}
+    found = [*found, *protect_unread.unread(placed), *(item for item in covered if item.span not in said)]
     made = xdp.lower(placed)
     shaped = tc.lower(placed)
     filtered = nft.lower(placed)
@@ -71,7 +73,7 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
         sets=tuple({item.map: item for item in (*made.sets, *shaped.sets)}.values()),
         static=tuple(_static(item) for item in program.sets if item.size is None),
     )
-    return Compilation(optimised, placed, _named_from(whole, path.parent), {**made.sources, **shaped.sources}, [*warnings, *found])
+    return Compilation(placed.program, placed, _named_from(whole, path.parent), {**made.sources, **shaped.sources}, [*warnings, *found])
 
 
 def _static(item: ir.Set) -> bundle.StaticSet:

@@ -148,6 +148,7 @@ class _Program:
 
     def _rules(self, chain: ir.Chain, rules: tuple[ir.Rule, ...]) -> str:
         """The rules in order. Those in tables first, as one look-up; each of the others comes before what was found there if it stands before it."""
+        rules = tuple(item for item in rules if not item.covered)
         if not rules:
             return ""
         picked = self._pick(chain, rules)

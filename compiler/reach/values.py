@@ -1,0 +1,86 @@
+"""Which value stands for many: one that other rules hardly ask for shows soonest that a rule is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from random import Random
+
+from compiler import ir, ranges
+from compiler.ir import Field
+from compiler.space import Region, Shape
+
+_NEVER_CONTROL = {Field.ICMP_TYPE: ((130, 143),), Field.ETHERTYPE: ((0, 1535), (0x8809, 0x8809), (0x888E, 0x888E), (0x88CC, 0x88CC))}
+
+
+def some_value(wanted: ir.Ranges, allowed: ir.Ranges) -> int | None:
+    """One of the first range that is in both, off its ends, where other ranges are likelier to begin."""
+    for low, high in wanted if allowed else ():
+        for first, last in allowed:
+            if low <= last and first <= high:
+                low, high = max(low, first), min(high, last)
+                return low if low == high else low + (high - low) * 5 // 8
+    return None
+
+
+@cache
+def matching(name: Field, mask: int, value: int, want: bool) -> ir.Ranges:
+    """The values whose bits under the mask are these, or are not."""
+    found = ranges.from_bits(mask, value, ir.FIELD_BITS[name])
+    return found if want else ranges.subtract(((0, (1 << ir.FIELD_BITS[name]) - 1),), found)
+
+
+def tested(item: ir.Expr, sets: Mapping[str, ir.Set]) -> tuple[Field, ir.Ranges]:
+    """The field of a plain test, or of `not` one, and the values for which it is true."""
+    if isinstance(item, ir.Not):
+        if isinstance(item.item, ir.Bits):
+            return item.item.field, matching(item.item.field, item.item.mask, item.item.value, False)
+        name, excluded = tested(item.item, sets)
+        return name, ranges.subtract(((0, (1 << ir.FIELD_BITS[name]) - 1),), excluded)
+    if isinstance(item, ir.Bits):
+        return item.field, matching(item.field, item.mask, item.value, True)
+    assert isinstance(item, ir.Within | ir.Member), f"{item} is no plain test"
+    return item.field, item.ranges if isinstance(item, ir.Within) else sets[item.set].ranges
+
+
+def usual(shapes: Sequence[Shape], when: Sequence[ir.Expr], fields: set[Field]) -> list[dict[Field, int]]:
+    """For each shape, and each of these fields that it has, a value that few rules ask for and that makes no control packet."""
+    busy = {name: ranges.normalize(pair for values in _different(when, name) for pair in values) for name in fields}
+    return [{name: _free(shape.values(name), busy[name], name) for name in fields if shape.values(name)} for shape in shapes]
+
+
+def _free(allowed: ir.Ranges, busy: ir.Ranges, name: Field) -> int:
+    allowed = ranges.subtract(allowed, _NEVER_CONTROL.get(name, ())) or allowed
+    left = ranges.subtract(allowed, busy) or allowed
+    low, high = max(left, key=lambda pair: pair[1] - pair[0])
+    return low + (high - low) * 5 // 8
+
+
+def _different(when: Iterable[ir.Expr], name: Field) -> Iterable[ir.Ranges]:
+    """The ranges that tests of rules ask of a field, each list once, without those that hold most of it."""
+    seen: dict[int, ir.Ranges] = {}
+    most = (1 << ir.FIELD_BITS[name]) >> 4
+    for expr in when:
+        for item in expr.items if isinstance(expr, ir.And) else (expr,):
+            if type(item) is ir.Within and item.field is name and id(item) not in seen:
+                seen[id(item)] = item.ranges if sum(high - low for low, high in item.ranges) < most else ()
+    return seen.values()
+
+
+def inside(region: Region, fields: set[Field], most: int) -> list[dict[Field, int]]:
+    """At most so many packets of the region, these fields of them: the ends of its boxes, and then some between."""
+    found: list[dict[Field, int]] = []
+    domain = [(name, values) for name, values in region.shape.domain if name in fields]
+    rng = Random(0)
+    for number in range(most if region.boxes else 0):
+        round_, at = divmod(number, len(region.boxes))
+        box = region.boxes[at]
+        found.append({name: _value(box.get(name, values), round_, rng) for name, values in domain})
+    return found
+
+
+def _value(allowed: ir.Ranges, round_: int, rng: Random) -> int:
+    if round_ < 2:
+        return allowed[-round_][round_]
+    low, high = allowed[int(rng.random() * len(allowed))]
+    return low + (high - low) * rng.getrandbits(16) // 0xFFFF
