@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 
 from compiler import ir, ranges
 from compiler.ir import Field
 from compiler.reach import implied
 from compiler.reach.points import Point, Points, numbers
-from compiler.reach.shapes import FIELDS_OF_KINDS, asked_for, told_apart
-from compiler.reach.values import inside, some_value, tested, usual
+from compiler.reach.shapes import FIELDS_OF_KINDS, asked_for, tests_of, told_apart
+from compiler.reach.values import Values, inside, some_value, tested, usual
 from compiler.space import Region, Shape, Space
 
 MOST_ROUNDS = 12
@@ -25,6 +25,7 @@ MOST_CUTS = 40_000  # boxes taken off, of all rules together
 MOST_RANGES = 512  # of a set: larger ones are not cut into pieces
 _PROBES = 16  # new packets of a rule in a round
 _CHUNK = 8192  # points judged together
+_FIELDS = frozenset((*FIELDS_OF_KINDS, "arp"))  # kinds that a shape does not settle, or that are control traffic alone
 
 
 @dataclass(slots=True)
@@ -42,13 +43,16 @@ class Cover:
         self._rules, self._space = rules, Space(program)
         self._sets = {item.name: item for item in program.sets}
         self._when = [rule.when for rule in rules]
-        kinds, self._fields = asked_for(self._when)
+        tests = tests_of(self._when)
+        kinds, self._fields = asked_for(tests)
         self._shapes = told_apart(shapes, kinds, self._fields)
-        self._names = {at: names for at, rule in enumerate(rules) if (names := _controls(rule.when))}
-        self._usual = usual(self._shapes, self._when, self._fields)
-        self._large = {at for at, when in enumerate(self._when) if _mentions_large(when, self._sets)}
+        naming = enumerate(rules) if kinds & set(ir.CONTROL_KINDS) else ()
+        self._names = {at: names for at, rule in naming if (names := _controls(rule.when))}
+        large = {item.set for item in tests if isinstance(item, ir.Member) and len(self._sets[item.set].ranges) > MOST_RANGES}
+        self._large = {at for at, when in enumerate(self._when) if large and _mentions(when, large)}
+        self._usual = usual(self._shapes, tests, self._fields)
         self._cuts = MOST_CUTS
-        self._learned: dict[tuple[int, int, int], tuple[Field, int | None]] = {}  # (shape, test, another test of its field)
+        self._domains = [{id(name): values for name, values in shape.domain} for shape in self._shapes]
         self._fitting = cache(self._shapes_with)
 
     def unreached(self) -> dict[int, tuple[int, ...]]:
@@ -126,28 +130,34 @@ class Cover:
     def _first(self, at: int) -> Point | None:
         """Some packet of the rule; None when there is none that it would be asked about, or its sets are very large."""
         when = self._when[at]
-        items = [alternative for item in (when.items if isinstance(when, ir.And) else (when,)) for alternative in _first_alternative(item)]
-        if at in self._names or not all(_simple(item, self._sets) for item in items):
-            return self._slowly(at)
-        tests = [item for item in items if type(item) is not ir.Is]
-        for number in self._fitting(frozenset([item.kind for item in items if type(item) is ir.Is])):
-            if (values := self._values(number, tests)) is not None:
-                return self._slowly(at) if self._could_be_control(number, values) else Point(number, values)
+        kinds, tests = [], []
+        for item in when.items if isinstance(when, ir.And) else (when,):
+            for part in (item,) if type(item) is ir.Within else _first_alternative(item):
+                if type(part) is ir.Is:
+                    kinds.append(part.kind)
+                elif type(part) is ir.Within or _plain(part, self._sets):
+                    tests.append(part)
+                else:
+                    return self._slowly(at)
+        if at not in self._names and not _FIELDS.intersection(kinds):
+            for number in self._fitting(frozenset(kinds)):
+                if (values := self._values(number, tests)) is not None:
+                    return self._slowly(at) if self._could_be_control(number, values) else Point(number, values)
         return self._slowly(at)
 
-    def _values(self, number: int, tests: list[ir.Expr]) -> dict[Field, int] | None:
+    def _values(self, number: int, tests: list[ir.Expr]) -> Values | None:
         """Of the fields that are tested, in a shape; None when the tests exclude each other there."""
-        found: dict[Field, tuple[int | None, int]] = {}
+        found: Values = {}
+        allowed = self._domains[number]
         for item in tests:
-            key = number, id(item), 0
-            learned = self._learned.get(key) or self._learn(key, item, None)
-            if (other := found.get(learned[0])) is not None:
-                key = number, other[1], id(item)
-                learned = self._learned.get(key) or self._learn(key, item, next(each for each in tests if id(each) == other[1]))
-            if learned[1] is None:
+            name, wanted = (item.field, item.ranges) if type(item) is ir.Within else tested(item, self._sets)
+            key = id(name)
+            if key in found:  # flags that are asked for beside others that are not
+                wanted = _both(wanted, *(tested(other, self._sets)[1] for other in tests if other is not item and tested(other, self._sets)[0] is name))
+            if (value := some_value(wanted, allowed.get(key, ()))) is None:
                 return None
-            found[learned[0]] = learned[1], id(item)
-        return {name: value for name, (value, _) in found.items() if value is not None}
+            found[key] = value
+        return found
 
     def _slowly(self, at: int) -> Point | None:
         found = self._left(_Open(at), 1)
@@ -156,19 +166,11 @@ class Cover:
     def _shapes_with(self, kinds: frozenset[str]) -> list[int]:
         return [number for number, shape in enumerate(self._shapes) if kinds <= shape.kinds and "arp" not in shape.kinds]
 
-    def _learn(self, key: tuple[int, int, int], item: ir.Expr, other: ir.Expr | None) -> tuple[Field, int | None]:
-        """The field of a test and a value that it (and another test of that field) allows in this shape."""
-        name, wanted = tested(item, self._sets)
-        if other is not None:
-            wanted = _both(wanted, tested(other, self._sets)[1])
-        self._learned[key] = name, some_value(wanted, self._shapes[key[0]].values(name))
-        return self._learned[key]
-
-    def _could_be_control(self, number: int, values: Mapping[Field, int]) -> bool:
-        shape, usual = self._shapes[number], self._usual[number]
-        if "icmp6" in shape.kinds:
-            return 130 <= values.get(Field.ICMP_TYPE, usual.get(Field.ICMP_TYPE, 0)) <= 143
-        return not shape.kinds and (Field.ETHERTYPE in values or Field.ETH_DST in values)
+    def _could_be_control(self, number: int, values: Values) -> bool:
+        kinds = self._shapes[number].kinds
+        if "icmp6" in kinds:
+            return 130 <= values.get(id(Field.ICMP_TYPE), self._usual[number].get(id(Field.ICMP_TYPE), 0)) <= 143
+        return not kinds and (id(Field.ETHERTYPE) in values or id(Field.ETH_DST) in values)
 
     # Judging
 
@@ -207,7 +209,10 @@ class Cover:
         return points.true(self._when[rule], alive & asked)
 
 
-_both = lru_cache(maxsize=64)(ranges.intersect)  # flags that are asked for beside others that are not: the same few again and again
+@lru_cache(maxsize=64)
+def _both(*wanted: ir.Ranges) -> ir.Ranges:
+    """The same few again and again."""
+    return reduce(ranges.intersect, wanted)
 
 
 def _first_alternative(item: ir.Expr) -> tuple[ir.Expr, ...]:
@@ -217,9 +222,7 @@ def _first_alternative(item: ir.Expr) -> tuple[ir.Expr, ...]:
     return item.items if isinstance(item, ir.And) else (item,)
 
 
-def _simple(item: ir.Expr, sets: Mapping[str, ir.Set]) -> bool:
-    if type(item) is ir.Is:
-        return item.kind not in FIELDS_OF_KINDS and item.kind != "arp"
+def _plain(item: ir.Expr, sets: Mapping[str, ir.Set]) -> bool:
     item = item.item if isinstance(item, ir.Not) else item
     return isinstance(item, ir.Within | ir.Bits) or (type(item) is ir.Member and sets[item.set].size is None)
 
@@ -231,9 +234,7 @@ def _controls(when: ir.Expr) -> frozenset[str]:
     return frozenset([when.kind]) if isinstance(when, ir.Is) and when.kind in ir.CONTROL_KINDS else frozenset()
 
 
-def _mentions_large(when: ir.Expr, sets: Mapping[str, ir.Set]) -> bool:
+def _mentions(when: ir.Expr, sets: set[str]) -> bool:
     if isinstance(when, ir.And | ir.Or):
-        return any(_mentions_large(item, sets) for item in when.items if not isinstance(item, ir.Within | ir.Is))
-    if isinstance(when, ir.Not):
-        return _mentions_large(when.item, sets)
-    return isinstance(when, ir.Member) and len(sets[when.set].ranges) > MOST_RANGES
+        return any(_mentions(item, sets) for item in when.items)
+    return _mentions(when.item, sets) if isinstance(when, ir.Not) else isinstance(when, ir.Member) and when.set in sets

@@ -14,16 +14,16 @@ from itertools import compress
 from compiler import ir, ranges
 from compiler.ir import Field
 from compiler.reach.shapes import FIELDS_OF_KINDS
-from compiler.reach.values import matching
+from compiler.reach.values import Values, matching
 from compiler.space import Shape
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """values: of the fields that matter; the others have what the shape's `usual` says. control: the control kind it is, or ""."""
+    """values: of fields that matter; the others have what the shape's `usual` says. control: the control kind it is, or ""."""
 
     shape: int
-    values: Mapping[Field, int]
+    values: Values
     control: str = ""
 
 
@@ -53,10 +53,10 @@ class _Sorted:
 class Points:
     """A list of points, asked for conditions."""
 
-    def __init__(self, points: Sequence[Point], shapes: Sequence[Shape], usual: Sequence[Mapping[Field, int]], sets: Mapping[str, ir.Set]) -> None:
+    def __init__(self, points: Sequence[Point], shapes: Sequence[Shape], usual: Sequence[Values], sets: Mapping[str, ir.Set]) -> None:
         self._points, self._shapes, self._usual, self._sets = points, shapes, usual, sets
         self.all = (1 << len(points)) - 1
-        self._fields: dict[Field, _Sorted] = {}
+        self._fields: dict[int, _Sorted] = {}
         self._known: dict[int, tuple[int, ir.Expr]] = {}  # the expression is kept so that nothing else gets its id
         self._kinds: dict[str, int] = {}
         self._bits: dict[tuple[int, int, bool], int] = {}
@@ -68,20 +68,18 @@ class Points:
         """The points of `among` for which `expr` is true in every state."""
         if isinstance(expr, ir.And):
             for item in expr.items:
-                known = self._known.get(id(item))
-                among &= known[0] if known is not None else self._truth(item, True)
+                if (known := self._known.get(id(item))) is None:
+                    found = self._within(item.field, item.ranges, True) if type(item) is ir.Within else self._truth(item, True)
+                    known = self._known[id(item)] = found, item
+                among &= known[0]
                 if not among:
                     return 0
             return among
         return among & self._truth(expr, True)
 
     def _truth(self, expr: ir.Expr, want: bool) -> int:
-        """Where the value is `want`, by Kleene's logic. Plain tests are remembered."""
+        """Where the value is `want`, by Kleene's logic."""
         match expr:
-            case ir.Within() | ir.Is() | ir.Member() if want:
-                if (known := self._known.get(id(expr))) is None:
-                    known = self._known[id(expr)] = self._leaf(expr, True), expr
-                return known[0]
             case ir.Const(value):
                 return self.all if value == want else 0
             case ir.Not(item):
@@ -117,12 +115,12 @@ class Points:
         return 0  # a connection state
 
     def _within(self, field: Field, wanted: ir.Ranges, want: bool) -> int:
-        if (known := self._fields.get(field)) is None:
-            known = self._fields[field] = self._sorted(field)
+        if (known := self._fields.get(id(field))) is None:
+            known = self._fields[id(field)] = self._sorted(id(field))
         inside = known.within(wanted)
         return inside if want else known.below[-1] ^ inside
 
-    def _sorted(self, field: Field) -> _Sorted:
+    def _sorted(self, field: int) -> _Sorted:
         usual = [values.get(field) for values in self._usual]
         found = [point.values.get(field, usual[point.shape]) for point in self._points]
         order = sorted(((value, at) for at, value in enumerate(found) if value is not None))

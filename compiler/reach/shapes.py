@@ -59,29 +59,34 @@ def told_apart(shapes: Iterable[Shape], kinds: set[str], fields: set[Field]) -> 
     return tuple(reversed(sorts.values()))
 
 
-def asked_for(when: Iterable[ir.Expr]) -> tuple[set[str], set[Field]]:
-    """The kinds and fields that expressions hang on."""
-    kinds: set[str] = set()
-    fields: set[Field] = set()
-    seen: set[int] = set()
+def tests_of(when: Iterable[ir.Expr]) -> list[ir.Expr]:
+    """Every different object among the tests that expressions are made of."""
+    found: dict[int, ir.Expr] = {}
     pending = [*when]
     while pending:
-        expr = pending.pop()
-        if isinstance(expr, ir.And | ir.Or):
-            pending += expr.items
-        elif id(expr) in seen:
-            continue
-        elif isinstance(expr, ir.Not):
-            pending.append(expr.item)
-        elif isinstance(expr, ir.Is):
+        several = [expr for expr in pending if isinstance(expr, ir.And | ir.Or | ir.Not)]
+        found.update((id(expr), expr) for expr in pending if not isinstance(expr, ir.And | ir.Or | ir.Not))
+        parts: dict[int, ir.Expr] = {}
+        for expr in several:
+            items = (expr.item,) if isinstance(expr, ir.Not) else expr.items
+            parts.update(zip(map(id, items), items, strict=True))
+        pending = [*parts.values()]
+    return [*found.values()]
+
+
+def asked_for(tests: Iterable[ir.Expr]) -> tuple[set[str], set[Field]]:
+    """The kinds and fields that tests hang on."""
+    kinds: set[str] = set()
+    fields: dict[int, Field] = {}  # hashing an Enum is slow
+    for expr in tests:
+        if isinstance(expr, ir.Is):
             kinds.add(expr.kind)
-            fields |= FIELDS_OF_KINDS.get(expr.kind, set())
+            fields.update((id(name), name) for name in FIELDS_OF_KINDS.get(expr.kind, ()))
         elif isinstance(expr, ir.Within | ir.Bits | ir.Member):
-            fields.add(expr.field)
+            fields[id(expr.field)] = expr.field
         elif isinstance(expr, ir.Connection):
             kinds |= {"ip4", "ip6"}
-        seen.add(id(expr))
-    return kinds, fields
+    return kinds, set(fields.values())
 
 
 def _control(shape: Shape) -> tuple[bool, ...]:

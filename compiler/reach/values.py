@@ -10,6 +10,7 @@ from compiler import ir, ranges
 from compiler.ir import Field
 from compiler.space import Region, Shape
 
+Values = dict[int, int]  # by id(field): hashing an Enum is slow
 _NEVER_CONTROL = {Field.ICMP_TYPE: ((130, 143),), Field.ETHERTYPE: ((0, 1535), (0x8809, 0x8809), (0x888E, 0x888E), (0x88CC, 0x88CC))}
 
 
@@ -43,10 +44,14 @@ def tested(item: ir.Expr, sets: Mapping[str, ir.Set]) -> tuple[Field, ir.Ranges]
     return item.field, item.ranges if isinstance(item, ir.Within) else sets[item.set].ranges
 
 
-def usual(shapes: Sequence[Shape], when: Sequence[ir.Expr], fields: set[Field]) -> list[dict[Field, int]]:
-    """For each shape, and each of these fields that it has, a value that few rules ask for and that makes no control packet."""
-    busy = {name: ranges.normalize(pair for values in _different(when, name) for pair in values) for name in fields}
-    return [{name: _free(shape.values(name), busy[name], name) for name in fields if shape.values(name)} for shape in shapes]
+def usual(shapes: Sequence[Shape], tests: Iterable[ir.Expr], fields: set[Field]) -> list[Values]:
+    """For each shape, and each of these fields that it has, a value that few tests ask for and that makes no control packet."""
+    asked: dict[int, list[tuple[int, int]]] = {id(name): [] for name in fields}
+    for item in tests:
+        if isinstance(item, ir.Within) and item.ranges[-1][1] - item.ranges[0][0] < (1 << ir.FIELD_BITS[item.field]) >> 4:
+            asked[id(item.field)] += item.ranges
+    busy = {name: ranges.normalize(asked[id(name)]) for name in fields}
+    return [{id(name): _free(shape.values(name), busy[name], name) for name in fields if shape.values(name)} for shape in shapes]
 
 
 def _free(allowed: ir.Ranges, busy: ir.Ranges, name: Field) -> int:
@@ -56,26 +61,15 @@ def _free(allowed: ir.Ranges, busy: ir.Ranges, name: Field) -> int:
     return low + (high - low) * 5 // 8
 
 
-def _different(when: Iterable[ir.Expr], name: Field) -> Iterable[ir.Ranges]:
-    """The ranges that tests of rules ask of a field, each list once, without those that hold most of it."""
-    seen: dict[int, ir.Ranges] = {}
-    most = (1 << ir.FIELD_BITS[name]) >> 4
-    for expr in when:
-        for item in expr.items if isinstance(expr, ir.And) else (expr,):
-            if type(item) is ir.Within and item.field is name and id(item) not in seen:
-                seen[id(item)] = item.ranges if sum(high - low for low, high in item.ranges) < most else ()
-    return seen.values()
-
-
-def inside(region: Region, fields: set[Field], most: int) -> list[dict[Field, int]]:
+def inside(region: Region, fields: set[Field], most: int) -> list[Values]:
     """At most so many packets of the region, these fields of them: the ends of its boxes, and then some between."""
-    found: list[dict[Field, int]] = []
+    found: list[Values] = []
     domain = [(name, values) for name, values in region.shape.domain if name in fields]
     rng = Random(0)
     for number in range(most if region.boxes else 0):
         round_, at = divmod(number, len(region.boxes))
         box = region.boxes[at]
-        found.append({name: _value(box.get(name, values), round_, rng) for name, values in domain})
+        found.append({id(name): _value(box.get(name, values), round_, rng) for name, values in domain})
     return found
 
 
