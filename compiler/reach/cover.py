@@ -19,12 +19,13 @@ from compiler.reach.shapes import FIELDS_OF_KINDS, asked_for, tests_of, told_apa
 from compiler.reach.values import Values, inside, some_value, tested, usual
 from compiler.space import Region, Shape, Space
 
+MOST_RULES = 32768  # of a longer list none is looked for: the work grows with its square
 MOST_ROUNDS = 12
 MOST_PIECES = 96  # of what is left of a rule
 MOST_CUTS = 40_000  # boxes taken off, of all rules together
 MOST_RANGES = 512  # of a set: larger ones are not cut into pieces
 _PROBES = 16  # new packets of a rule in a round
-_CHUNK = 8192  # points judged together
+_CHUNK = 16384  # points judged together
 _FIELDS = frozenset((*FIELDS_OF_KINDS, "arp"))  # kinds that a shape does not settle, or that are control traffic alone
 
 
@@ -58,6 +59,8 @@ class Cover:
     def unreached(self) -> dict[int, tuple[int, ...]]:
         """For each rule that no packet gets to the rules above that take all of its packets, ascending."""
         found: dict[int, tuple[int, ...]] = {}
+        if len(self._rules) > MOST_RULES:
+            return found
         pending = [(_Open(at), [point]) for at in range(1, len(self._rules)) if (point := self._first(at)) is not None]
         for _ in range(MOST_ROUNDS):
             if not pending:

@@ -95,9 +95,12 @@ def test_a_union_of_many_covers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(narrow) == {}
 
 
-def test_many_rules_at_once() -> None:
-    """More points than are judged together."""
-    rules = [ir.Rule(f"r{n}", "pass", ir.And((ir.Is("tcp"), ir.Within(ir.Field.SRC, ((ir.V4_BASE + n, ir.V4_BASE + n),))))) for n in range(9000)]
-    rules += [ir.Rule(f"s{n}", "drop", ir.And((ir.Within(ir.Field.SRC, ((ir.V4_BASE + n, ir.V4_BASE + n),)), ir.Is("tcp")))) for n in (5, 8999, 9000)]
+def test_many_rules_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More points than are judged together; and more rules than are looked at."""
+    monkeypatch.setattr(cover, "_CHUNK", 1000)
+    rules = [ir.Rule(f"r{n}", "pass", ir.And((ir.Is("tcp"), ir.Within(ir.Field.SRC, ((ir.V4_BASE + n, ir.V4_BASE + n),))))) for n in range(3000)]
+    rules += [ir.Rule(f"s{n}", "drop", ir.And((ir.Within(ir.Field.SRC, ((ir.V4_BASE + n, ir.V4_BASE + n),)), ir.Is("tcp")))) for n in (5, 2999, 3000)]
     made = ir.Program(chains=(ir.Chain("wan.in", "wan", "in", None, tuple(rules), "drop"),))
-    assert Cover(rules, made, every_shape()).unreached() == {9000: (5,), 9001: (8999,)}
+    assert Cover(rules, made, every_shape()).unreached() == {3000: (5,), 3001: (2999,)}
+    monkeypatch.setattr(cover, "MOST_RULES", 3000)
+    assert Cover(rules, made, every_shape()).unreached() == {}
