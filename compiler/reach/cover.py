@@ -7,7 +7,7 @@ every shape of packets; control traffic apart, which only rules that name it jud
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, reduce
 
@@ -16,7 +16,7 @@ from compiler.ir import Field
 from compiler.reach import implied
 from compiler.reach.points import Point, Points, numbers
 from compiler.reach.shapes import FIELDS_OF_KINDS, asked_for, tests_of, told_apart
-from compiler.reach.values import Values, inside, some_value, tested, usual
+from compiler.reach.values import Values, inside, plain, some_value, tested, usual
 from compiler.space import Region, Shape, Space
 
 MOST_RULES = 32768  # of a longer list none is looked for: the work grows with its square
@@ -138,7 +138,7 @@ class Cover:
             for part in (item,) if type(item) is ir.Within else _first_alternative(item):
                 if type(part) is ir.Is:
                     kinds.append(part.kind)
-                elif type(part) is ir.Within or _plain(part, self._sets):
+                elif type(part) is ir.Within or plain(part, self._sets):
                     tests.append(part)
                 else:
                     return self._slowly(at)
@@ -223,11 +223,6 @@ def _first_alternative(item: ir.Expr) -> tuple[ir.Expr, ...]:
     while isinstance(item, ir.Or) and item.items:
         item = item.items[0]
     return item.items if isinstance(item, ir.And) else (item,)
-
-
-def _plain(item: ir.Expr, sets: Mapping[str, ir.Set]) -> bool:
-    item = item.item if isinstance(item, ir.Not) else item
-    return isinstance(item, ir.Within | ir.Bits) or (type(item) is ir.Member and sets[item.set].size is None)
 
 
 def _controls(when: ir.Expr) -> frozenset[str]:

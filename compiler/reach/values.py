@@ -31,6 +31,12 @@ def matching(name: Field, mask: int, value: int, want: bool) -> ir.Ranges:
     return found if want else ranges.subtract(((0, (1 << ir.FIELD_BITS[name]) - 1),), found)
 
 
+def plain(item: ir.Expr, sets: Mapping[str, ir.Set]) -> bool:
+    """Whether it is a test of one field, or `not` one, that hangs on no state."""
+    item = item.item if isinstance(item, ir.Not) else item
+    return isinstance(item, ir.Within | ir.Bits) or (isinstance(item, ir.Member) and sets[item.set].size is None)
+
+
 def tested(item: ir.Expr, sets: Mapping[str, ir.Set]) -> tuple[Field, ir.Ranges]:
     """The field of a plain test, or of `not` one, and the values for which it is true."""
     if isinstance(item, ir.Not):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from compiler import bundle, ir, place
 from compiler.classify.shape import NOTHING, TooLarge
 from compiler.diagnostics import CompileError
-from compiler.targets import c_expr, c_nest, c_sets, tcx, xdp_classifier, xdp_rules, xdp_steer, xdp_tables
+from compiler.targets import c_expr, c_nest, c_order, c_sets, tcx, xdp_classifier, xdp_rules, xdp_steer, xdp_tables
 from compiler.targets.c_program import CProgram, counter
 
 _RESERVED = ("seen", "default", "control", "handed-on", "unmarked", "elsewhere")
@@ -153,8 +153,11 @@ class _Program:
             return ""
         picked = self._pick(chain, rules)
         if picked.tables is None:
-            listed = [(item, c_expr.true_when(item.when, self.c)) for item in rules]
-            return c_nest.rules(listed, lambda item, condition: self._rule(chain, item, condition))
+            listed = [(item, c_nest.parts(c_expr.true_when(item.when, self.c))) for item in rules]
+            listed, moved = c_order.ordered(listed, self.c.sets)
+            if moved:
+                self.reasons.append(bundle.Placement(chain.name, "xdp", moved, chain.span.file, chain.span.line))
+            return c_nest.nested(listed, lambda item, condition: self._rule(chain, item, condition))
         self.c.definitions = xdp_tables.definitions(picked.tables.shape)
         lines = [xdp_tables.lookup(self.c, picked.tables)]
         for item in picked.straight:
