@@ -29,7 +29,10 @@ MIN_FRAME = 14  # bytes: the kernel's test run refuses less
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """A compiled policy with what a reader may want to see of each stage. `sources`: C text by program name."""
+    """A compiled policy with what a reader may want to see of each stage. `sources`: C text by program name.
+
+    program: with the rules that `placed` has no more since no packet gets to them: what is held to the policy is held to this one.
+    """
 
     program: ir.Program
     placed: place.Placed
@@ -73,7 +76,7 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
         sets=tuple({item.map: item for item in (*made.sets, *shaped.sets)}.values()),
         static=tuple(_static(item) for item in program.sets if item.size is None),
     )
-    return Compilation(placed.program, placed, _named_from(whole, path.parent), {**made.sources, **shaped.sources}, [*warnings, *found])
+    return Compilation(optimised, placed, _named_from(whole, path.parent), {**made.sources, **shaped.sources}, [*warnings, *found])
 
 
 def _static(item: ir.Set) -> bundle.StaticSet:

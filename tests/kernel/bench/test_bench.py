@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from compiler.bench import material
 from compiler.source import Sources
 from compiler.tables.flows import Material
 from runtime import cli
-from runtime.bench import nft_peer
+from runtime.bench import iptables_peer, nft_peer, xdp_filter_peer
 from runtime.bench.rig import BY_HAND, FLOOR, NETC, BenchError, Rig
 from runtime.lab import netns
 from runtime.replay import on_one_cpu
@@ -100,6 +101,71 @@ def test_nft_that_counts_something_else_is_found(cpu: int) -> None:
     bad = with_one_wrong(made(nft=True))
     with Rig(bad, cpu) as rig, nft_peer.opened(rig) as peer, pytest.raises(BenchError, match="nft counts"):
         peer.check()
+
+
+LISTS = """nic wan { device wan0 }
+filter wan in {
+  VERDICT tcp dport 80 as web
+  VERDICT src 192.0.2.7 as host
+  VERDICT dst 2001:db8::7 as host6
+  default OTHER
+}
+"""
+HAS_IPTABLES, HAS_XDP_FILTER = shutil.which("iptables-restore") is not None, shutil.which("xdp-filter") is not None
+
+
+def test_iptables_judges_every_flow_alike_and_leaves_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    before = netns.names()
+    found = answer(capsys, str(SMALL), "--iptables")
+    measured = {m["subject"] for m in found["results"]}
+    if HAS_IPTABLES:
+        assert {"iptables", "iptables floor"} <= measured and "iptables" not in found["skipped"]
+        assert found["checked"]["judgements"] == 2 * 3 * 16 and "iptables v" in found["machine"]["iptables"]
+    else:
+        assert found["skipped"]["iptables"] == "not installed"
+    assert found["skipped"]["nft"] == "not asked for (--nft)"
+    assert [name for name in netns.names() if name not in before and name.startswith("ntbench")] == []
+
+
+@pytest.mark.skipif(not HAS_IPTABLES, reason="iptables is not installed")
+def test_iptables_that_counts_something_else_is_found(cpu: int) -> None:
+    bad = with_one_wrong(made(peers=("iptables",)))
+    with Rig(bad, cpu) as rig, iptables_peer.opened(rig) as peer, pytest.raises(BenchError, match="iptables counts"):
+        peer.check()
+
+
+@pytest.mark.parametrize(("verdict", "other"), [("drop", "pass"), ("pass", "drop")])
+def test_xdp_filter_stands_beside_netc_where_it_can_say_the_policy(verdict: str, other: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "p.netc").write_text(LISTS.replace("VERDICT", verdict).replace("OTHER", other))
+    found = answer(capsys, str(tmp_path / "p.netc"), "--xdp-filter")
+    if HAS_XDP_FILTER:
+        assert "xdp-filter" in {m["subject"] for m in found["results"]} and "xdp-filter" not in found["skipped"]
+        assert found["checked"]["judgements"] == 2 * 16 * len(found["scenarios"])
+    else:
+        assert found["skipped"]["xdp-filter"] == "not installed"
+
+
+@pytest.mark.skipif(not HAS_XDP_FILTER, reason="xdp-filter is not installed")
+def test_xdp_filter_that_judges_otherwise_is_found(cpu: int, tmp_path: Path) -> None:
+    (tmp_path / "p.netc").write_text(LISTS.replace("VERDICT", "drop").replace("OTHER", "pass"))
+    right = material.make(tmp_path / "p.netc", profile.default(), Sources(), material.Wanted(16, peers=("xdp-filter",)))
+    less = replace(right, peers=tuple(replace(item, lines=item.lines[1:], rules=item.rules[1:]) for item in right.peers))
+    with Rig(less, cpu, one_buffer=True) as rig, xdp_filter_peer.beside(rig) as reason, pytest.raises(BenchError, match="xdp-filter returns"):
+        assert reason == ""
+        rig.check()
+
+
+@pytest.mark.parametrize("peer", ["iptables", "xdp-filter"])
+def test_a_peer_that_is_not_installed_is_named(peer: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name.startswith(peer) else which(name))
+    assert answer(capsys, str(SMALL), f"--{peer}")["skipped"][peer] == "not installed"
+
+
+def test_a_peer_that_cannot_say_the_policy_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, str(SMALL), "--xdp-filter")
+    wanted = "not comparable: it has one list, of what is not treated as all the rest" if HAS_XDP_FILTER else "not installed"
+    assert found["skipped"]["xdp-filter"] == wanted
 
 
 def test_a_list_of_prefixes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

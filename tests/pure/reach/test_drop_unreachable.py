@@ -90,7 +90,7 @@ def compiled(tmp_path: Path) -> Compiled:
 
 
 def gone(made: Compilation) -> list[str]:
-    rules = [rule for chain in made.program.chains for rule in chain.rules]
+    rules = [rule for chain in made.placed.program.chains for rule in chain.rules]
     assert {f"wan.in.{rule.name}" for rule in rules} <= {counter.name for counter in made.bundle.counters}, "a counter lost its name"
     return [rule.name for rule in rules if rule.covered]
 
