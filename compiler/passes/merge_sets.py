@@ -17,6 +17,7 @@ from compiler.ranges import intersect, normalize
 MAX_LITERAL = 4  # ranges that are compared, not looked up: of addresses in XDP (c_expr)
 MAX_MERGED = 1 << 16  # ranges of a set: larger ones would be in memory twice for a look-up that is spared
 _NAME = 64  # characters, ir_spec
+_KEY = 8  # ranges at either end
 
 
 def run(program: ir.Program) -> tuple[ir.Program, list[Diagnostic]]:
@@ -26,40 +27,55 @@ def run(program: ir.Program) -> tuple[ir.Program, list[Diagnostic]]:
         return program, []
     sets = _Sets({item.name for item in program.sets})
     for item in static:
-        sets.known.setdefault((item.type, item.ranges), item.name)
-        sets.ranges[item.name] = item.ranges
-        sets.types[item.name] = item.type
+        sets.ranges[item.name], sets.types[item.name] = item.ranges, item.type
+        sets.first[item.name] = sets.find(item.type, item.ranges) or sets.learn(item.name)
     made = every_expression(program, lambda expr: _rewritten(expr, sets))
     return (replace(made, sets=(*made.sets, *sets.added)) if sets.added else made), []
 
 
 @dataclass(slots=True)
 class _Sets:
-    """known: by type and members, the first with them; ranges, types: of each static set; added: those that came of merging."""
+    """ranges, types: of each static set; first: the first with the same members; added: those that came of merging.
+
+    known: the first ones, filed so that a million members are not hashed whole.
+    """
 
     taken: set[str]
-    known: dict[tuple[str, ir.Ranges], str] = field(default_factory=dict)
     ranges: dict[str, ir.Ranges] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+    known: dict[tuple[object, ...], list[str]] = field(default_factory=dict)
     added: list[ir.Set] = field(default_factory=list)
+
+    def find(self, kind: str, members: ir.Ranges) -> str:
+        """The first set with these members; "" for none."""
+        return next((name for name in self.known.get(_filed(kind, members), ()) if self.ranges[name] == members), "")
+
+    def learn(self, name: str) -> str:
+        self.known.setdefault(_filed(self.types[name], self.ranges[name]), []).append(name)
+        return name
 
     def named(self, kind: str, members: ir.Ranges, wish: str) -> str:
         """The set with these members, made if there is none."""
-        if (name := self.known.get((kind, members))) is None:
+        if not (name := self.find(kind, members)):
             name, number = wish[:_NAME], 1
             while name in self.taken:
                 number += 1
                 name = f"{wish[: _NAME - 8]}-{number}"
             self.taken.add(name)
             self.added.append(ir.Set(name, kind, members))
-            self.known[kind, members] = name
-            self.ranges[name], self.types[name] = members, kind
+            self.ranges[name], self.types[name], self.first[name] = members, kind, name
+            self.learn(name)
         return name
+
+
+def _filed(kind: str, members: ir.Ranges) -> tuple[object, ...]:
+    return kind, len(members), members[:_KEY], members[-_KEY:]
 
 
 def _rewritten(expr: ir.Expr, sets: _Sets) -> ir.Expr:
     if isinstance(expr, ir.Member) and expr.set in sets.ranges:
-        first = sets.known[sets.types[expr.set], sets.ranges[expr.set]]
+        first = sets.first[expr.set]
         return expr if first == expr.set else ir.Member(expr.field, first)
     if isinstance(expr, ir.Or):
         return _merged(expr, sets, lambda a, b: normalize((*a, *b)), "or")
@@ -105,7 +121,7 @@ def _joined(a: ir.Expr, b: ir.Expr, sets: _Sets, join: Callable[[ir.Ranges, ir.R
         return ir.Within(a.field, members)
     kind = sets.types[named[0].set]
     look_ups = (len(one) > MAX_LITERAL) + (len(other) > MAX_LITERAL)
-    if look_ups == 0 or (look_ups == 1 and (kind, members) not in sets.known):
+    if look_ups == 0 or (look_ups == 1 and not sets.find(kind, members)):
         return None
     wish = f"-{word}-".join(item.set if isinstance(item, ir.Member) else "ranges" for item in (a, b))
     return ir.Member(a.field, sets.named(kind, members, wish))

@@ -16,14 +16,13 @@ from compiler.ir import Field
 from compiler.reach import implied
 from compiler.reach.points import Point, Points, numbers
 from compiler.reach.shapes import FIELDS_OF_KINDS, asked_for, tests_of, told_apart
-from compiler.reach.values import Values, inside, plain, some_value, tested, usual
+from compiler.reach.values import MOST_RANGES, Values, inside, plain, some_value, tested, usual
 from compiler.space import Region, Shape, Space
 
 MOST_RULES = 32768  # of a longer list none is looked for: the work grows with its square
 MOST_ROUNDS = 12
 MOST_PIECES = 96  # of what is left of a rule
 MOST_CUTS = 40_000  # boxes taken off, of all rules together
-MOST_RANGES = 512  # of a set: larger ones are not cut into pieces
 _PROBES = 16  # new packets of a rule in a round
 _CHUNK = 16384  # points judged together
 _FIELDS = frozenset((*FIELDS_OF_KINDS, "arp"))  # kinds that a shape does not settle, or that are control traffic alone

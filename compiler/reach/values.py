@@ -10,6 +10,7 @@ from compiler import ir, ranges
 from compiler.ir import Field
 from compiler.space import Region, Shape
 
+MOST_RANGES = 512  # of a set: larger ones are not cut into pieces
 Values = dict[int, int]  # by id(field): hashing an Enum is slow
 _NEVER_CONTROL = {Field.ICMP_TYPE: ((130, 143),), Field.ETHERTYPE: ((0, 1535), (0x8809, 0x8809), (0x888E, 0x888E), (0x88CC, 0x88CC))}
 
@@ -32,9 +33,11 @@ def matching(name: Field, mask: int, value: int, want: bool) -> ir.Ranges:
 
 
 def plain(item: ir.Expr, sets: Mapping[str, ir.Set]) -> bool:
-    """Whether it is a test of one field, or `not` one, that hangs on no state."""
-    item = item.item if isinstance(item, ir.Not) else item
-    return isinstance(item, ir.Within | ir.Bits) or (isinstance(item, ir.Member) and sets[item.set].size is None)
+    """Whether it is a test of one field, or `not` one, that hangs on no state and is not the complement of very many ranges."""
+    inner = item.item if isinstance(item, ir.Not) else item
+    if isinstance(inner, ir.Member):
+        return sets[inner.set].size is None and (inner is item or len(sets[inner.set].ranges) <= MOST_RANGES)
+    return isinstance(inner, ir.Within | ir.Bits)
 
 
 def tested(item: ir.Expr, sets: Mapping[str, ir.Set]) -> tuple[Field, ir.Ranges]:
