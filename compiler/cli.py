@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     benching.add_argument("--seed", type=int, default=1)
     benching.add_argument("--pieces", action="store_true")
     benching.add_argument("--nft", action="store_true")
+    benching.add_argument("--peer", action="append", default=[], choices=("iptables", "xdp-filter"))
     benching.add_argument("--target")
     benching.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     benching.set_defaults(run=_bench)
@@ -240,6 +241,6 @@ def _bench(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
     from compiler.tables import flows
 
     policy = inputs.policy(options.file, options.kind, options.first, options.protocol)
-    wanted = material.Wanted(options.flows, options.seed, options.nic, options.by_hand, options.pieces, options.nft)
+    wanted = material.Wanted(options.flows, options.seed, options.nic, options.by_hand, options.pieces, options.nft, tuple(options.peer))
     sys.stdout.buffer.write(flows.encode(material.make(policy, profile.chosen(options.target), sources, wanted)))
     return []

@@ -161,7 +161,10 @@ Effect = Add | Sample | Log | SetDscp
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of a filter. `name` is short (ssh); the counter is <chain>.<name>. `text` is the source, for people."""
+    """One line of a filter. `name` is short (ssh); the counter is <chain>.<name>. `text` is the source, for people.
+
+    covered: the rules above that take every packet of it; then `when` is false, and no code is made of it (passes/drop_unreachable.py).
+    """
 
     name: str
     verdict: str  # pass, drop
@@ -170,6 +173,7 @@ class Rule:
     effects: tuple[Effect, ...] = ()
     text: str = ""
     span: Span = NOWHERE
+    covered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

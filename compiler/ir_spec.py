@@ -124,6 +124,8 @@ def _rule(rule: ir.Rule, chain: str, sets: Sets, legal: set[int]) -> Faults:
         yield from _limit(rule.limit, f"{chain}.{rule.name}")
     for effect in rule.effects:
         yield from _effect(effect, sets)
+    if rule.covered and (rule.when != ir.Const(False) or rule.limit or rule.effects):
+        yield f"covered by {', '.join(rule.covered)}, and still judges"
 
 
 def _limit(limit: ir.Limit, name: str) -> Faults:

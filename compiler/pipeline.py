@@ -16,6 +16,7 @@ from compiler.change_index import Changeable
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frontend import Loaded, load
 from compiler.interp import Interpreter
+from compiler.passes import drop_unreachable
 from compiler.profile import Profile
 from compiler.source import NOWHERE, Sources
 from compiler.tables import capture as captures
@@ -29,7 +30,10 @@ MIN_FRAME = 14  # bytes: the kernel's test run refuses less
 @dataclass(frozen=True, slots=True)
 class Compilation:
     """A compiled policy with what a reader may want to see of each stage. `sources`: C text by program name; `changeable`: the programs
-    that take changes of single rules (change_index)."""
+    that take changes of single rules (change_index).
+
+    program: with the rules that `placed` has no more since no packet gets to them: what is held to the policy is held to this one.
+    """
 
     program: ir.Program
     placed: place.Placed
@@ -60,8 +64,9 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
     program, warnings = loaded.program, loaded.warnings
     counter_room.check(program)
     optimised, found = passes.run(program)
-    placed = place.place(optimised, profile)
-    found = [*found, *protect_unread.unread(placed)]
+    placed, covered = drop_unreachable.run(place.place(optimised, profile))
+    said = {warning.span for warning in warnings if warning.code == "W005"}
+    found = [*found, *protect_unread.unread(placed), *(item for item in covered if item.span not in said)]
     made = xdp.lower(placed)
     shaped = tc.lower(placed)
     filtered = nft.lower(placed)

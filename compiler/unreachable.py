@@ -1,75 +1,58 @@
 """Rules that no whole packet can reach, because rules above them decide every packet that they match (W005).
 
-Exact where it speaks, and silent where it would be slow: sets of very many members above are taken as matching nothing, a rule whose rest falls into
-very many pieces counts as reached, and filters of more than MOST_RULES rules are not looked at. Control traffic is left to the rules that name it.
+Exact where it speaks (compiler.reach), and silent where it would be slow: filters of more than MOST_RULES rules are looked at only when they are
+compiled, for every packet (passes/drop_unreachable.py). A rule about packets that are not whole is left to that, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from compiler import essentials, ir
+from compiler.diagnostics import Diagnostic
 from compiler.findings import Findings
-from compiler.space import Region, Shape, Space, whole_shapes
+from compiler.reach.cover import Cover
+from compiler.space import whole_shapes
 
 MOST_RULES = 250
-MOST_PIECES = 64
-MOST_RANGES = 512
+MOST_NAMED = 4  # rules that a finding points at
 
 
 def look(program: ir.Program, findings: Findings) -> None:
     """Adds a lint for each rule that is never reached, once for a list that several filters use."""
-    space, said = Space(program), set()
-    large = {item.name for item in program.sets if len(item.ranges) > MOST_RANGES}
+    said = set()
     for chain in program.chains:
         if len(chain.rules) > MOST_RULES:
             continue
-        for at, rule in enumerate(chain.rules):
-            if rule.name in essentials.NAMES or rule.span in said or _mentions(rule.when, large):
+        for at, above in Cover(chain.rules, program, whole_shapes()).unreached().items():
+            rule = chain.rules[at]
+            if rule.name in essentials.NAMES or rule.span in said or _speaks_of_broken(rule.when):
                 continue
-            if (above := _covering(chain.rules[:at], rule, space, large)) is not None:
-                said.add(rule.span)
-                findings.add(
-                    "W005",
-                    "no packet gets as far as this rule: the rules above it decide every one that it matches",
-                    rule.span,
-                    "move it up, narrow the rule above it, or remove it",
-                    ((above.span, "this takes the last of them"),),
-                )
+            said.add(rule.span)
+            finding = covered(rule, [chain.rules[number] for number in above])
+            findings.add(finding.code, finding.message, finding.span, finding.help, finding.notes)
 
 
-def _covering(above: tuple[ir.Rule, ...], rule: ir.Rule, space: Space, large: set[str]) -> ir.Rule | None:
-    """The rule above that takes the last packet that `rule` could match; None when something is left, or it never had any."""
-    decide = [each for each in above if each.limit is None and not _mentions(each.when, large)]
-    last: ir.Rule | None = None
-    for shape in whole_shapes():
-        rest = space.may(rule.when, shape)
-        if not rest:
-            continue
-        taken = _exhausted(rest, decide, space, shape)
-        if taken is None:
-            return None
-        last = taken if last is None or above.index(taken) > above.index(last) else last
-    return last
+def covered(rule: ir.Rule, above: Sequence[ir.Rule]) -> Diagnostic:
+    """What there is to say of a rule whose packets those above it take."""
+    what = "this takes all of them" if len(above) == 1 else "this takes some of them"
+    named = ", ".join(f"`{item.name}`" for item in above[:MOST_NAMED])
+    more = f" and {len(above) - MOST_NAMED} more" if len(above) > MOST_NAMED else ""
+    return Diagnostic(
+        "W005",
+        f"no packet gets as far as this rule: {named}{more} above it decide{'s' if len(above) == 1 else ''} every one that it matches",
+        rule.span,
+        "move it up, narrow what stands above it, or remove it",
+        tuple((item.span, what) for item in above[:MOST_NAMED]),
+    )
 
 
-def _exhausted(rest: Region, decide: list[ir.Rule], space: Space, shape: Shape) -> ir.Rule | None:
-    for each in decide:
-        rest = rest.subtract(space.must(each.when, shape))
-        if not rest:
-            return each
-        if len(rest.boxes) > MOST_PIECES:
-            return None
-    return None
-
-
-def _mentions(when: ir.Expr, large: set[str]) -> bool:
-    """Whether it asks for a large set, or for packets that are not whole: those are outside of this space."""
+def _speaks_of_broken(when: ir.Expr) -> bool:
     match when:
         case ir.Not(item):
-            return _mentions(item, large)
+            return _speaks_of_broken(item)
         case ir.And(items) | ir.Or(items):
-            return any(_mentions(item, large) for item in items)
-        case ir.Member(_, name):
-            return name in large
+            return any(map(_speaks_of_broken, items))
         case ir.Is(kind):
             return kind == "malformed"
     return False

@@ -178,7 +178,7 @@ def _built(values: Values, version: int) -> Flow | None:
     length = len(body) + (20 if version == 4 else 40)
     if version == 4:
         src, dst = values[Field.SRC] - V4_BASE, values[Field.DST] - V4_BASE
-        head = struct.pack("!2B3H2BH2I", 0x45, 0, length, 0, 0, 64, proto, 0, src, dst)
+        head = _summed(struct.pack("!2B3H2BH2I", 0x45, 0, length, 0, 0, 64, proto, 0, src, dst))
     elif proto in (0, 43, 44, 51, 60, 135, 139, 140):
         return None  # an extension header, not a protocol
     else:
@@ -191,6 +191,13 @@ def _built(values: Values, version: int) -> Flow | None:
     if Field.ICMP_TYPE in values:
         kinds.add(f"icmp{version if version == 6 else 4}")
     return Flow({**same, **values}, frozenset(kinds), _MACS + struct.pack("!H", ethertype) + head + body)
+
+
+def _summed(head: bytes) -> bytes:
+    """An IPv4 header with its checksum (RFC 1071): the stack in front of iptables drops others."""
+    total = sum(struct.unpack("!10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    return head[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + head[12:]
 
 
 def _transport(values: Values, proto: int, version: int) -> bytes:

@@ -10,16 +10,17 @@ from random import Random
 from msgspec.structs import replace
 
 from compiler import bundle, ir, place
-from compiler.bench import programs
+from compiler.bench import peers, programs
 from compiler.bench.flows import Drawing, Flow
 from compiler.bench.oracle import Oracle
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.interp import Interpreter
 from compiler.packet import parse
+from compiler.passes import drop_unreachable
 from compiler.pipeline import compile_policy
 from compiler.profile import Profile
 from compiler.source import NOWHERE, Sources
-from compiler.tables.flows import CHECK_TIME, Material, Outcome, Scenario
+from compiler.tables.flows import CHECK_TIME, Material, Outcome, PeerFilter, Scenario
 from compiler.targets import bcc, nft
 
 HITS, MISSES, WORST = "hits", "misses", "worst"
@@ -32,7 +33,7 @@ _WORST_TRIES = 64
 class Wanted:
     """flows: the largest number of flows, a power of two; by_hand: C of the same policy, or None.
 
-    pieces: netc's parser alone too; nft: the filter for nftables too.
+    pieces: netc's parser alone too; nft: the filter for nftables too; peers: and for these tools (compiler.bench.peers).
     """
 
     flows: int
@@ -41,6 +42,7 @@ class Wanted:
     by_hand: Path | None = None
     pieces: bool = False
     nft: bool = False
+    peers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,11 @@ def make(path: Path, profile: Profile, sources: Sources, wanted: Wanted) -> Mate
     around += [programs.pieces(code.nic, code.frags, made.sources[code.name])] if wanted.pieces else []
     around += [_by_hand(wanted.by_hand, code, chain)] if wanted.by_hand else []
     scenarios, checked_by = judging.finish(chosen, length)
+    filters, refused = _peers(wanted.peers, made.program, chain)
     return Material(
         bundle=_with(_without_nft(made.bundle), around), program=code.name, rules=len(chain.chain.rules), stateful=judging.stateful,
         length=length, slots=table.slots, outcomes=judging.outcomes, scenarios=scenarios, checked_by=checked_by, notes=tuple(notes),
-        nft=_as_nft(made.program, profile, nic.nic.name) if wanted.nft else (),
+        nft=_as_nft(made.program, profile, nic.nic.name) if wanted.nft else (), peers=filters, refused=refused,
     )  # fmt: skip
 
 
@@ -104,10 +107,26 @@ def _as_nft(program: ir.Program, profile: Profile, name: str) -> tuple[bundle.Nf
     nics = tuple(ir.Nic(nic.name, nic.device, "none", nic.span) for nic in program.nics if nic.name == name)
     chains = tuple(chain for chain in program.chains if chain.nic == name and chain.direction == "in")
     try:
-        lowered = nft.lower(place.place(ir.Program(nics=nics, sets=program.sets, chains=chains), profile)).nft
+        placed, _ = drop_unreachable.run(place.place(ir.Program(nics=nics, sets=program.sets, chains=chains), profile))
+        lowered = nft.lower(placed).nft
     except CompileError:
         return ()
     return lowered if [item.family for item in lowered] == ["netdev"] else ()
+
+
+def _peers(wanted: Sequence[str], program: ir.Program, placed: place.ChainPlacement) -> tuple[tuple[PeerFilter, ...], dict[str, str]]:
+    """The filter in the words of these tools, and why some cannot say it."""
+    chain = next(item for item in program.chains if item.name == placed.chain.name)
+    sets, refused = {item.name: item for item in program.sets}, {}
+    found: list[PeerFilter] = []
+    for peer in wanted:
+        try:
+            if placed.late:
+                raise peers.CannotSay("what is handed on to connection tracking is judged later")
+            found += peers.iptables(chain.rules, sets) if peer == peers.IPTABLES else [peers.xdp_filter(chain.rules, chain.default, sets)]
+        except peers.CannotSay as error:
+            refused[peer] = f"not comparable: {error}"
+    return tuple(found), refused
 
 
 class _Judging:
@@ -115,7 +134,7 @@ class _Judging:
 
     def __init__(self, program: ir.Program, placed: place.ChainPlacement, rng: Random) -> None:
         self._program, self._placed, self._rng = program, placed, rng
-        chain = placed.chain
+        chain = next(item for item in program.chains if item.name == placed.chain.name)
         self._rules = chain.rules[: placed.split]
         self._sets = {item.name: item for item in program.sets}
         self._drawing = Drawing(rng, self._rules, self._sets)

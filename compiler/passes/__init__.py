@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 from compiler import ir, ir_spec
 from compiler.diagnostics import Diagnostic
-from compiler.passes import fold_constants, merge_ranges
+from compiler.passes import fold_constants, merge_ranges, merge_sets
 
 Pass = Callable[[ir.Program], tuple[ir.Program, list[Diagnostic]]]
 PIPELINE: tuple[tuple[str, Pass], ...] = (
     ("fold_constants", fold_constants.run),
     ("merge_ranges", merge_ranges.run),
+    ("merge_sets", merge_sets.run),
 )
 
 

@@ -34,11 +34,21 @@ class Scenario(Model):
     distinct: int
 
 
+class PeerFilter(Model):
+    """The same filter as another tool's lines; rules[i]: the rule that lines[i] is of. family: 4, 6, or 0 where there is no telling apart."""
+
+    peer: str
+    family: int
+    lines: tuple[str, ...]
+    rules: tuple[int, ...]
+
+
 class Material(Model):
     """Everything to check and to measure one nic's XDP program.
 
     program: its name in the bundle, where the programs named bench.* stand beside it. slots: entries of the table of frames; stateful:
     limits, dynamic sets: flows are checked in order at CHECK_TIME with empty state. nft: the same filter for nftables.
+    peers: and for other tools; refused: those that cannot say it, with the reason.
     """
 
     bundle: Bundle
@@ -52,6 +62,8 @@ class Material(Model):
     checked_by: str
     notes: tuple[str, ...]
     nft: tuple[Nft, ...]
+    peers: tuple[PeerFilter, ...] = ()
+    refused: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def encode(material: Material) -> bytes:

@@ -5,29 +5,36 @@ Only kinds and presence are shared, which nothing changes between two rules. The
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from compiler.targets import c_expr
 
 Rule = TypeVar("Rule")
 Emit = Callable[[Rule, str], str]
+Listed = list[tuple[Rule, list[str]]]
+HELPERS = ("bpf_map_lookup_elem(", "netc_live(")  # tens of nanoseconds each
 _KINDS = "(p->kinds & "
 _SHARED = (_KINDS, "(p->have & ")
 
 
 def rules(listed: Sequence[tuple[Rule, str]], emit: Emit[Rule]) -> str:
     """C of the rules in order. listed: rule and condition; emit: the C of one rule under what is left of its condition."""
-    return _nested([(rule, _shared_first(conjuncts(condition))) for rule, condition in listed], emit)
+    return nested([(rule, parts(condition)) for rule, condition in listed], emit)
+
+
+def parts(condition: str) -> list[str]:
+    """What all has to hold, in the order in which it is asked: what rules can share, comparisons, what calls a helper."""
+    return _shared_first(conjuncts(condition))
 
 
 def conjuncts(condition: str) -> list[str]:
     """The parts that all have to hold, in order, none of them a conjunction itself."""
     inner = _opened(condition)
-    parts = _split(inner, " && ")
-    if len(parts) == 1 or len(_split(inner, " || ")) > 1:
+    several = _split(inner, " && ")
+    if len(several) == 1 or len(_split(inner, " || ")) > 1:
         return [condition]
-    return [item for part in parts for item in conjuncts(part)]
+    return [item for part in several for item in conjuncts(part)]
 
 
 def implied_kinds(condition: str) -> str:
@@ -57,43 +64,60 @@ def _closing(text: str) -> int:
 
 def _split(text: str, operator: str) -> list[str]:
     """At the operator, outside brackets."""
-    parts, depth, begin = [], 0, 0
+    found, depth, begin = [], 0, 0
     for at, sign in enumerate(text):
         depth += (sign == "(") - (sign == ")")
         if depth == 0 and text.startswith(operator, at):
-            parts.append(text[begin:at])
+            found.append(text[begin:at])
             begin = at + len(operator)
-    return [*parts, text[begin:]]
+    return [*found, text[begin:]]
 
 
-def _shared_first(parts: list[str]) -> list[str]:
-    """Kinds, also those that follow, presence, the rest; each once."""
-    kept = [part for part in parts if not all(_is(item, _KINDS) for item in _split(_opened(part), " || ")) or _is(part, _KINDS)]
-    once = [part for part in dict.fromkeys([*map(implied_kinds, parts), *kept]) if part]
-    return sorted(once, key=lambda part: next((n for n, begin in enumerate(_SHARED) if _is(part, begin)), len(_SHARED)))
+def _shared_first(asked: list[str]) -> list[str]:
+    """Kinds, also those that follow, presence, the rest, helper calls last; each once."""
+    kept = [part for part in asked if not all(_is(item, _KINDS) for item in _split(_opened(part), " || ")) or _is(part, _KINDS)]
+    once = [part for part in dict.fromkeys([*map(implied_kinds, asked), *kept]) if part]
+    return sorted(once, key=_rank)
+
+
+def _rank(part: str) -> int:
+    shared = next((n for n, begin in enumerate(_SHARED) if _is(part, begin)), len(_SHARED))
+    return shared + any(call in part for call in HELPERS) if shared == len(_SHARED) else shared
+
+
+def shared(part: str) -> bool:
+    """Whether rules in a row that begin with it ask it once."""
+    return any(_is(part, begin) for begin in _SHARED)
 
 
 def _is(part: str, begin: str) -> bool:
     return part.startswith(begin) and _closing(part) == len(part) - 1
 
 
-def _nested(listed: list[tuple[Rule, list[str]]], emit: Emit[Rule]) -> str:
-    text, at = "", 0
+def runs(listed: Listed[Rule]) -> Iterator[Listed[Rule]]:
+    """Rules in a row that share what they begin with; the others one by one."""
+    at = 0
     while at < len(listed):
-        rule, parts = listed[at]
-        end = at + 1
-        if parts and any(_is(parts[0], begin) for begin in _SHARED):
-            while end < len(listed) and listed[end][1][:1] == parts[:1]:
+        begin, end = listed[at][1][:1], at + 1
+        if begin and shared(begin[0]):
+            while end < len(listed) and listed[end][1][:1] == begin:
                 end += 1
-        if end - at > 1:
-            text += f"    if {parts[0]} {{\n{_nested([(item, rest[1:]) for item, rest in listed[at:end]], emit)}    }}\n"
-        else:
-            text += emit(rule, _all(parts))
+        yield listed[at:end]
         at = end
+
+
+def nested(listed: Listed[Rule], emit: Emit[Rule]) -> str:
+    """C of rules whose conditions are in parts."""
+    text = ""
+    for run in runs(listed):
+        if len(run) > 1:
+            text += f"    if {run[0][1][0]} {{\n{nested([(item, rest[1:]) for item, rest in run], emit)}    }}\n"
+        else:
+            text += emit(run[0][0], _all(run[0][1]))
     return text
 
 
-def _all(parts: list[str]) -> str:
-    if not parts:
+def _all(asked: list[str]) -> str:
+    if not asked:
         return c_expr.ALWAYS
-    return parts[0] if len(parts) == 1 else "(" + " && ".join(parts) + ")"
+    return asked[0] if len(asked) == 1 else "(" + " && ".join(asked) + ")"

@@ -19,6 +19,7 @@ from compiler.tables.changes import Layout
 from compiler.targets import (
     c_expr,
     c_nest,
+    c_order,
     c_sets,
     counter_room,
     tcx,
@@ -185,12 +186,16 @@ class _Program:
 
     def _rules(self, chain: ir.Chain, rules: tuple[ir.Rule, ...]) -> str:
         """The rules in order. Those in tables first, as one look-up; each of the others comes before what was found there if it stands before it."""
+        rules = tuple(item for item in rules if not item.covered)
         if not rules:
             return ""
         picked = self._pick(chain, rules)
         if picked.tables is None:
-            listed = [(item, c_expr.true_when(item.when, self.c)) for item in rules]
-            return c_nest.rules(listed, lambda item, condition: self._rule(chain, item, condition))
+            listed = [(item, c_nest.parts(c_expr.true_when(item.when, self.c))) for item in rules]
+            listed, moved = c_order.ordered(listed, self.c.sets)
+            if moved:
+                self.reasons.append(bundle.Placement(chain.name, "xdp", moved, chain.span.file, chain.span.line))
+            return c_nest.nested(listed, lambda item, condition: self._rule(chain, item, condition))
         if len(rules) - len(picked.straight) >= changes.LEAST:
             self.layout = Layout(len(self.c.counters), picked.tables.shape.words)
             self.picked = picked

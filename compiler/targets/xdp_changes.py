@@ -109,12 +109,13 @@ def count(c: CProgram) -> str:
 
 
 def changeable(c: CProgram, chain: ir.Chain, picked: Pick, layout: Layout) -> Changeable:
-    """What compiler.change has to know of the program. Fixed: straight code, rules for control packets, and what a cross-product has decided."""
+    """What compiler.change has to know of the program. Fixed: straight code, rules for control packets, what a cross-product has decided, and rules that
+    cover others, which are not in the tables: without the one a packet gets to the other."""
     assert picked.tables is not None
     bits: dict[int, list[int]] = {}
     for number, record in enumerate(picked.tables.broad):
         bits.setdefault(record >> 1, []).append(number)
-    straight = {rule.name for rule in picked.straight}
+    straight = {rule.name for rule in picked.straight} | {name for rule in chain.rules for name in rule.covered}
 
     def described(rule: ir.Rule) -> Rule:
         counter = c.index(f"{chain.name}.{rule.name}")

@@ -229,6 +229,11 @@ def _text(name: bytes) -> str:
     return name.split(b"\0", 1)[0].decode("ascii", "replace")
 
 
+def prog_by_id(number: int) -> int:
+    """A file descriptor of a loaded program. Raises BpfError (ENOENT: it is gone)."""
+    return sys.call(sys.PROG_FD_BY_ID, struct.pack("=3I", number, 0, 0), f"open program {number}")
+
+
 def prog_info(fd: int) -> ProgInfo:
     info = _info(fd, 232, "read program info")
     kind, number, tag, _, xlated = struct.unpack_from("=2I8s2I", info)

@@ -54,8 +54,10 @@ def _notes(results: Results) -> list[str]:
     batches, interrupted = (sum(getattr(m, what) for m in results.measured) for what in ("batches", "interrupted"))
     if interrupted * 20 > batches:
         notes.append(f"others had the CPU during {interrupted} of {batches} batches: compare within this run only, and run again when it is idle")
-    if any(m.subject == "nft" for m in results.measured):
-        notes.append("nft judges socket buffers: its floor makes them and drops them by a chain without rules; compare `over the floor`")
+    if live := [peer for peer in ("nft", "iptables") if any(m.subject == peer for m in results.measured)]:
+        notes.append(f"{' and '.join(live)}: socket buffers; the floor makes them and drops them by a chain without rules: compare `over the floor`")
+    if any(m.subject == "xdp-filter" for m in results.measured):
+        notes.append("xdp-filter was held to the policy's verdicts: its counters are of addresses and ports, not of rules")
     if results.machine.get("run statistics") == "on":
         notes.append("kernel.bpf_stats_enabled is on and makes every program slower")
     return notes

@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterator
 from typing import Self
 
+from msgspec.structs import replace
+
 from compiler.bundle import CPU_MAX, SCRATCH_SIZE, Counter
 from compiler.tables.flows import CHECK_TIME, Material, Scenario
 from runtime import objects, slots
@@ -35,15 +37,19 @@ class BenchError(Exception):
 class Rig:
     """Every subject of one material in the kernel. Use as a context manager, on one CPU (runtime.replay.on_one_cpu)."""
 
-    def __init__(self, material: Material, cpu: int) -> None:
+    def __init__(self, material: Material, cpu: int, one_buffer: bool = False) -> None:
+        """one_buffer: no program takes frames of several buffers: the kernel puts those that do and those that do not into no common array."""
         self.material, self.cpu = material, cpu
         self.bundle = without_cpus(material.bundle)
+        if one_buffer:
+            self.bundle = replace(self.bundle, programs=tuple(replace(code, frags=False) for code in self.bundle.programs))
         self.flows = len(material.scenarios[0].expected)
         names = {material.program: NETC, **_NAMES}
         self._objects = objects.load_fresh(self.bundle, lambda code: code.name in (*names, _GENERATOR))
         try:
             self.subjects = {names[name]: number for number, name in enumerate(n for n in self._objects.programs if n in names)}
             self._fill(names)
+            self._foreign: list[str] = []
             self._counters = {c.index: c for c in self.bundle.counters if c.program == material.program}
         except BaseException:
             self._objects.close()
@@ -69,6 +75,13 @@ class Rig:
             memory.close()
         self._state = bpf.map_array(self._map("bench.state"), _STATE.size)
         self._packet = self.material.scenarios[0].frames[: self.material.length]
+
+    def add(self, subject: str, program: int) -> None:
+        """A program that was loaded by others, held to the policy's verdicts. Raises BpfError where the kernel refuses it beside the others."""
+        number = len(self.subjects)
+        bpf.map_update(self._map("bench.programs"), struct.pack("=I", number), struct.pack("=I", program))
+        self.subjects[subject] = number
+        self._foreign.append(subject)
 
     def _map(self, name: str) -> int:
         return self._objects.maps[next(m.id for m in self.bundle.maps if m.name == name)]
@@ -113,6 +126,8 @@ class Rig:
         compared = sum(self._check_netc(number, scenario) for number, scenario in enumerate(self.material.scenarios))
         if BY_HAND in self.subjects:
             compared += sum(self._check_by_hand(number, s) for number, s in enumerate(self.material.scenarios))
+        for subject in self._foreign:
+            compared += sum(self._check_verdicts(subject, number, scenario) for number, scenario in enumerate(self.material.scenarios))
         for subject in self.subjects:
             self.point(subject, 0, 1)
             if self.run(1) == _ABORTED:
@@ -148,17 +163,24 @@ class Rig:
     def _check_by_hand(self, number: int, scenario: Scenario) -> int:
         """Verdicts flow by flow; the rules by what its counters say afterwards."""
         before, wanted = self._hand_counters(), [0] * (self.material.rules + 1)
-        for place, expected in enumerate(scenario.expected):
+        self._check_verdicts(BY_HAND, number, scenario)
+        for expected in scenario.expected:
             outcome = self.material.outcomes[expected]
-            self.point(BY_HAND, number, self.flows, place)
-            retval = self.run(1)
-            if (retval == _DROP) != (outcome.verdict == "drop"):
-                raise BenchError(f"flow {place} of {scenario.name}: the program by hand returns {retval}, the policy says {outcome.verdict}")
             wanted[outcome.index if outcome.index >= 0 else self.material.rules] += 1
         counted = [after - was for after, was in zip(self._hand_counters(), before, strict=True)]
         if counted != wanted:
             wrong = next(i for i in range(len(wanted)) if wanted[i] != counted[i])
             raise BenchError(f"the program by hand counts {counted[wrong]} {scenario.name} at rule {wrong}, the policy {wanted[wrong]}")
+        return len(scenario.expected)
+
+    def _check_verdicts(self, subject: str, number: int, scenario: Scenario) -> int:
+        for place, expected in enumerate(scenario.expected):
+            verdict = self.material.outcomes[expected].verdict
+            self.point(subject, number, self.flows, place)
+            retval = self.run(1)
+            if (retval == _DROP) != (verdict == "drop"):
+                who = "the program by hand" if subject == BY_HAND else subject
+                raise BenchError(f"flow {place} of {scenario.name}: {who} returns {retval}, the policy says {verdict}")
         return len(scenario.expected)
 
     def _hand_counters(self) -> list[int]:

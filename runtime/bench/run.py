@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from compiler.tables.flows import Material
-from runtime.bench import machine, timing
+from runtime.bench import iptables_peer, machine, nft_peer, timing, xdp_filter_peer
+from runtime.bench.iptables_peer import IPTABLES
+from runtime.bench.live_peer import LivePeer
+from runtime.bench.nft_peer import NFT
 from runtime.bench.rig import BY_HAND, FLOOR, NETC, BenchError, Rig
+from runtime.bench.xdp_filter_peer import XDP_FILTER
 from runtime.replay import on_one_cpu
 
 WARM_MIN = 1024  # packets before each batch
+PEERS = (NFT, IPTABLES, XDP_FILTER)
 
 
 @dataclass(slots=True)
@@ -26,10 +32,15 @@ class Results:
 
 
 def run(
-    material: Material, flows: Sequence[int], seconds: float, batch: float, say: Callable[[str], None], with_nft: bool = False
+    material: Material, flows: Sequence[int], seconds: float, batch: float, say: Callable[[str], None], peers: Sequence[str] = ()
 ) -> Results:
-    """seconds: for each subject and table of flows; with_nft: nftables too, where it can be. Raises BenchError where a result is wrong, before anything was timed."""
-    with on_one_cpu() as cpu, Rig(material, cpu) as rig:
+    """seconds: for each subject and table of flows; peers: other tools too, where they can be. Raises BenchError where a result is wrong,
+    before anything was timed."""
+    skipped = {peer: _reason_against(peer, material) if peer in peers else f"not asked for (--{peer})" for peer in PEERS}
+    beside = XDP_FILTER in peers and not skipped[XDP_FILTER]
+    with on_one_cpu() as cpu, Rig(material, cpu, one_buffer=beside) as rig, ExitStack() as stack:
+        if beside:
+            skipped[XDP_FILTER] = stack.enter_context(xdp_filter_peer.beside(rig))
         say(f"checking {sum(len(s.expected) for s in material.scenarios):,} flows")
         compared = rig.check()
         before, sent = rig.seen(), 0
@@ -41,25 +52,36 @@ def run(
                 sent += packets
                 results.measured += timing.summarise(taken, scenario.name, count, FLOOR, BY_HAND)
         _balance(rig.seen() - before, sent)
-        if with_nft:
-            _nft(rig, results, flows, seconds, batch, say)
-        else:
-            results.skipped["nft"] = "not asked for (--nft)"
+        for peer in (name for name in (NFT, IPTABLES) if not skipped[name]):
+            skipped[peer] = _live(peer, rig, results, flows, seconds, batch, say)
+    results.skipped = {peer: reason for peer, reason in skipped.items() if reason}
     return results
 
 
-def _nft(rig: Rig, results: Results, flows: Sequence[int], seconds: float, batch: float, say: Callable[[str], None]) -> None:
-    from runtime.bench import nft_peer
+def _reason_against(peer: str, material: Material) -> str:
+    """Why this tool cannot be measured; "" when it can."""
+    if peer == NFT:
+        return nft_peer.reason_against(material)
+    return iptables_peer.reason_against(material) if peer == IPTABLES else xdp_filter_peer.reason_against(material)
 
-    if reason := nft_peer.reason_against(rig.material):
-        results.skipped["nft"] = reason
-        return
-    with nft_peer.opened(rig) as peer:
-        results.compared += peer.check()
+
+def _live(peer: str, rig: Rig, results: Results, flows: Sequence[int], seconds: float, batch: float, say: Callable[[str], None]) -> str:
+    """A peer on live frames; why not, where it does not judge as the policy does. nft's rules are netc's own: there that is an error."""
+    with ExitStack() as stack:
+        try:
+            live: LivePeer = stack.enter_context((nft_peer if peer == NFT else iptables_peer).opened(rig))
+            results.compared += live.check()
+        except BenchError as error:
+            if peer == NFT:
+                raise
+            return f"not comparable: {error}"
+        if peer == IPTABLES:
+            results.machine[IPTABLES] = iptables_peer.version()
         for number, scenario in enumerate(rig.material.scenarios):
             for count in flows:
-                say(f"timing nft, {scenario.name}, {count:,} flows")
-                results.measured += peer.measure(number, count, seconds, batch)
+                say(f"timing {peer}, {scenario.name}, {count:,} flows")
+                results.measured += live.measure(number, count, seconds, batch)
+    return ""
 
 
 def _cell(rig: Rig, scenario: int, flows: int, seconds: float, batch: float) -> tuple[dict[str, timing.Series], int]:

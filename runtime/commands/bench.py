@@ -34,6 +34,9 @@ def add_parser(subparsers: Any) -> None:
     command.add_argument("--by-hand", type=Path, metavar="FILE.c", help="the same policy in C (see bench/README.md): checked and measured beside it")
     command.add_argument("--pieces", action="store_true", help="measure parts of netc's program by themselves, too: where the time goes")
     command.add_argument("--nft", action="store_true", help="the same filter on nftables' netdev ingress, on live frames in a namespace of its own")
+    command.add_argument("--iptables", action="store_true", help="the same rules in iptables' raw table, on the same frames")
+    command.add_argument("--xdp-filter", action="store_true", help="the same lists in xdp-filter, where single addresses and ports are all there is")
+    command.add_argument("--peers", action="store_true", help="all three, where they are installed")
     command.add_argument("--nic", default="", help="the policy's nic to measure (the first that XDP filters)")
     command.add_argument("--seed", type=int, default=1, help="of the flows (1)")
     command.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw ns per packet by number of flows")
@@ -57,8 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
     material = flows.decode(_material(options))
     say = _say if sys.stderr.isatty() else lambda words: None
-    results = bench.run(material, options.flows, options.seconds, options.batch, say, options.nft)
-    results.skipped.update(_not_here())
+    results = bench.run(material, options.flows, options.seconds, options.batch, say, _peers(options))
     name = str(options.policy or options.classbench or options.prefixes)
     if options.json:
         output.show_json(report.as_json(results, name))
@@ -80,7 +82,8 @@ def _material(options: argparse.Namespace) -> bytes:
     words += ["--nic", options.nic, "--seed", str(options.seed), *compiler_child.target_option(options.target)]
     words += [word for protocol in options.protocol for word in ("--protocol", protocol)]
     words += ["--by-hand", str(options.by_hand.absolute())] if options.by_hand else []
-    words += ["--pieces"] * options.pieces + ["--nft"] * options.nft + ["--json"] * options.json
+    words += ["--pieces"] * options.pieces + ["--json"] * options.json
+    words += [word for peer in _peers(options) for word in (["--nft"] if peer == "nft" else ["--peer", peer])]
     answer = compiler_child.run_child(words)
     if answer.status != 0:
         raise compiler_child.CompilerFailed(f"{file} cannot be measured", answer.messages)
@@ -92,11 +95,9 @@ def _say(words: str) -> None:
     print(f"{words} …", file=sys.stderr)
 
 
-def _not_here() -> dict[str, str]:
-    """Peers that this netc cannot measure: each is named, so that nobody takes the table for a comparison with them."""
-    import shutil
-
-    return {peer: "not measured by this netc" if shutil.which(peer) else "not installed" for peer in ("iptables", "xdp-filter")}
+def _peers(options: argparse.Namespace) -> list[str]:
+    """The other tools that are asked for."""
+    return [peer for peer in ("nft", "iptables", "xdp-filter") if options.peers or getattr(options, peer.replace("-", "_"))]
 
 
 def _flows(text: str) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from compiler.bench import material
 from compiler.source import Sources
 from compiler.tables.flows import Material
 from runtime import cli
-from runtime.bench import nft_peer
+from runtime.bench import iptables_peer, nft_peer, xdp_filter_peer
 from runtime.bench.rig import BY_HAND, FLOOR, NETC, BenchError, Rig
 from runtime.lab import netns
 from runtime.replay import on_one_cpu
@@ -44,7 +45,7 @@ def with_one_wrong(right: Material) -> Material:
 
 
 def answer(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
-    assert cli.main(["bench", "--json", *words, *TINY]) == 0
+    assert cli.main(["bench", "--json", *TINY, *words]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
@@ -100,6 +101,71 @@ def test_nft_that_counts_something_else_is_found(cpu: int) -> None:
     bad = with_one_wrong(made(nft=True))
     with Rig(bad, cpu) as rig, nft_peer.opened(rig) as peer, pytest.raises(BenchError, match="nft counts"):
         peer.check()
+
+
+LISTS = """nic wan { device wan0 }
+filter wan in {
+  VERDICT tcp dport 80 as web
+  VERDICT src 192.0.2.7 as host
+  VERDICT dst 2001:db8::7 as host6
+  default OTHER
+}
+"""
+HAS_IPTABLES, HAS_XDP_FILTER = shutil.which("iptables-restore") is not None, shutil.which("xdp-filter") is not None
+
+
+def lists(verdict: str, other: str, folder: Path) -> Path:
+    (folder / "p.netc").write_text(LISTS.replace("VERDICT", verdict).replace("OTHER", other))
+    return folder / "p.netc"
+
+
+def test_every_peer_that_is_installed_stands_beside_netc_and_leaves_nothing_behind(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    before = netns.names()
+    found = answer(capsys, str(lists("drop", "pass", tmp_path)), "--peers", "--flows", "16")
+    measured = {m["subject"] for m in found["results"]}
+    for peer, here, lines in (("iptables", HAS_IPTABLES, {"iptables", "iptables floor"}), ("xdp-filter", HAS_XDP_FILTER, {"xdp-filter"})):
+        assert (lines <= measured, found["skipped"].get(peer)) == ((True, None) if here else (False, "not installed"))
+    assert {"nft", "nft floor"} <= measured and ("iptables v" in found["machine"].get("iptables", "")) == HAS_IPTABLES
+    assert found["checked"]["judgements"] == (2 + HAS_IPTABLES + HAS_XDP_FILTER) * 16 * len(found["scenarios"])
+    assert [name for name in netns.names() if name not in before and name.startswith("ntbench")] == []
+
+
+@pytest.mark.skipif(not HAS_IPTABLES, reason="iptables is not installed")
+def test_iptables_judges_every_flow_of_both_families_alike(cpu: int) -> None:
+    with Rig(made(peers=("iptables",)), cpu) as rig, iptables_peer.opened(rig) as peer:
+        assert peer.check() == 3 * 64
+
+
+@pytest.mark.skipif(not HAS_IPTABLES, reason="iptables is not installed")
+def test_iptables_that_counts_something_else_is_found(cpu: int) -> None:
+    bad = with_one_wrong(made(peers=("iptables",)))
+    with Rig(bad, cpu) as rig, iptables_peer.opened(rig) as peer, pytest.raises(BenchError, match="iptables counts"):
+        peer.check()
+
+
+@pytest.mark.skipif(not HAS_XDP_FILTER, reason="xdp-filter is not installed")
+def test_xdp_filter_may_also_list_what_passes(cpu: int, tmp_path: Path) -> None:
+    right = material.make(lists("pass", "drop", tmp_path), profile.default(), Sources(), material.Wanted(16, peers=("xdp-filter",)))
+    with Rig(right, cpu, one_buffer=True) as rig, xdp_filter_peer.beside(rig) as reason:
+        assert (reason, rig.check()) == ("", 2 * 16 * len(right.scenarios))
+
+
+@pytest.mark.skipif(not HAS_XDP_FILTER, reason="xdp-filter is not installed")
+def test_xdp_filter_that_judges_otherwise_is_found(cpu: int, tmp_path: Path) -> None:
+    right = material.make(lists("drop", "pass", tmp_path), profile.default(), Sources(), material.Wanted(16, peers=("xdp-filter",)))
+    less = replace(right, peers=tuple(replace(item, lines=item.lines[1:], rules=item.rules[1:]) for item in right.peers))
+    with Rig(less, cpu, one_buffer=True) as rig, xdp_filter_peer.beside(rig) as reason, pytest.raises(BenchError, match="xdp-filter returns"):
+        assert reason == ""
+        rig.check()
+
+
+def test_a_peer_that_is_not_installed_or_cannot_say_the_policy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = made(peers=("iptables", "xdp-filter"))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/sbin/{name}")
+    assert iptables_peer.reason_against(right) == ""
+    assert xdp_filter_peer.reason_against(right) == "not comparable: it has one list, of what is not treated as all the rest"
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert iptables_peer.reason_against(right) == xdp_filter_peer.reason_against(right) == "not installed"
 
 
 def test_a_list_of_prefixes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
