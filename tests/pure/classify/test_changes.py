@@ -126,3 +126,19 @@ def test_a_map_of_changes_that_reaches_out_of_itself_is_refused(compiled: tuple[
     for wrong in (with_word(0, 1), with_word(4, 1 << 20), with_word(8, 1 << 20), with_word(4, 100), msgspec.structs.replace(item, entries=b""),
                   msgspec.structs.replace(item, scope="persistent"), msgspec.structs.replace(item, value_size=4096)):  # fmt: skip
         assert not changed_rules.is_sound(wrong)
+
+
+def test_a_rule_that_covers_another_is_not_changed_in_place(tmp_path: Path) -> None:
+    """The covered one is not in the tables: without the first, packets get to it."""
+    path = tmp_path / "p.netc"
+    path.write_text(text("  pass udp dport 9 as wide", "  drop udp dport 9 src 192.0.2.1 as narrow"))
+    sources = Sources()
+    made = pipeline.compile_policy(path, profile.default(), sources)
+    tops = change_index.statements(made.statements, str(path), sources)
+    index = change_index.make(path, sources, tops, made.program, _DIGEST, made.changeable)
+    assert index is not None and [w.code for w in made.warnings] == ["W005"]
+    path.write_text(text("  drop udp dport 9 src 192.0.2.1 as narrow"))
+    with pytest.raises(change.Whole, match="that can leave by itself"):
+        change.delta(index, "0" * 64, path, _DIGEST)
+    path.write_text(text("  pass udp dport 9 as wide"))
+    assert change.delta(index, "0" * 64, path, _DIGEST).gone == ("wan.in.narrow",)

@@ -68,7 +68,7 @@ def test_the_plan_says_what_was_moved(tmp_path: Path) -> None:
     assert any("`web` behind `ssh`: they exclude what they pass" in item.reason for item in made.bundle.placements)
     assert [item.name for item in made.bundle.counters][1:6] == [f"wan.in.{name}" for name in ("ssh", "dns", "web", "all", "stays")]
     code = made.sources["wan.xdp"]
-    assert code.index("judged = 3;") < code.index("judged = 2;") < code.index("judged = 4;") < code.index("judged = 5;")
+    assert code.index("judged = 5;") < code.index("judged = 4;") < code.index("judged = 6;") < code.index("judged = 7;")
 
 
 def test_helper_calls_come_last() -> None:
