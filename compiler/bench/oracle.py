@@ -14,6 +14,7 @@ from operator import and_, or_
 
 from compiler import ir
 
+_REMEMBERED = 1 << 31  # packets over all leaves, each of which takes two bits of one: half a GiB
 Truth = tuple[int, int]  # the packets for which an expression is true, and false
 
 
@@ -64,6 +65,8 @@ class Oracle:
                 truths = [self.truth(item) for item in items]
                 return reduce(or_, (t for t, _ in truths), 0), reduce(and_, (f for _, f in truths), self._all)
         if expr not in self._known:
+            if len(self._known) * self._count > _REMEMBERED:
+                self._known.clear()
             self._known[expr] = self._leaf(expr)
         return self._known[expr]
 
