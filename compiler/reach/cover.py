@@ -205,10 +205,12 @@ class Cover:
                 alive &= ~mine
 
     def _taken(self, points: Points, rule: int, alive: int) -> int:
-        asked = points.plain
-        for kind in self._names.get(rule, ()):
-            asked |= points.control.get(kind, 0)
-        return points.true(self._when[rule], alive & asked)
+        if points.control:
+            asked = points.plain
+            for kind in self._names.get(rule, ()):
+                asked |= points.control.get(kind, 0)
+            alive &= asked
+        return points.true(self._when[rule], alive) if alive else 0
 
 
 @lru_cache(maxsize=64)

@@ -36,10 +36,6 @@ class _Sorted:
 
     def within(self, wanted: ir.Ranges) -> int:
         values, below, found = self.values, self.below, 0
-        if len(wanted) == 1:
-            ((low, high),) = wanted
-            begin = bisect_left(values, low)
-            return below[bisect_right(values, high, begin)] ^ below[begin]
         if len(wanted) > len(values):
             for at, value in enumerate(values):
                 if ranges.contains(wanted, value):
@@ -69,8 +65,7 @@ class Points:
         if isinstance(expr, ir.And):
             for item in expr.items:
                 if (known := self._known.get(id(item))) is None:
-                    found = self._within(item.field, item.ranges, True) if type(item) is ir.Within else self._truth(item, True)
-                    known = self._known[id(item)] = found, item
+                    known = self._known[id(item)] = self._truth(item, True), item
                 among &= known[0]
                 if not among:
                     return 0
@@ -79,6 +74,8 @@ class Points:
 
     def _truth(self, expr: ir.Expr, want: bool) -> int:
         """Where the value is `want`, by Kleene's logic."""
+        if type(expr) is ir.Within:
+            return self._within(expr.field, expr.ranges, want)
         match expr:
             case ir.Const(value):
                 return self.all if value == want else 0
@@ -97,8 +94,6 @@ class Points:
             case ir.Is(kind):
                 found = self._kind(kind)
                 return found if want else self.all ^ found
-            case ir.Within(field, wanted):
-                return self._within(field, wanted, want)
             case ir.Bits(field, mask, value):
                 key = mask, value, want
                 if key not in self._bits:
@@ -117,7 +112,12 @@ class Points:
     def _within(self, field: Field, wanted: ir.Ranges, want: bool) -> int:
         if (known := self._fields.get(id(field))) is None:
             known = self._fields[id(field)] = self._sorted(id(field))
-        inside = known.within(wanted)
+        if len(wanted) == 1:
+            ((low, high),) = wanted
+            begin = bisect_left(known.values, low)
+            inside = known.below[bisect_right(known.values, high, begin)] ^ known.below[begin]
+        else:
+            inside = known.within(wanted)
         return inside if want else known.below[-1] ^ inside
 
     def _sorted(self, field: int) -> _Sorted:
