@@ -1,20 +1,17 @@
 /* Rules that changed since the tables were built (compiler.tables.changes has the layout). After prelude.h; the text in front defines
- * CHANGES_SIZE, HALVES_AT, HALF, DEAD_AT, ROWS_AT, ENTRIES_AT, ENTRY and MOST_CHANGES.
+ * CHANGES_SIZE, HALVES_AT, HALF, DEAD_AT, DEAD_SIZE, ROWS_AT, ENTRIES_AT, ENTRY and MOST_CHANGES.
  *
  * The half is chosen once a packet. The masks are for the verifier alone; tests are added up without branches, which it would follow both ways.
  */
 #define CH32(at) (*(u32 *)(changes + ((at) & (CHANGES_SIZE - 4))))
 #define CH64(at) (*(u64 *)(changes + ((at) & (CHANGES_SIZE - 8))))
 /* 1 when the rule of a record is gone. */
-#define RULE_GONE(record) (*(u8 *)(changes + ((half + DEAD_AT + ((record) >> 4)) & (CHANGES_SIZE - 1))) >> ((record) >> 1 & 7) & 1)
+#define RULE_GONE(record) (gone[(record) >> 4 & (DEAD_SIZE - 1)] >> ((record) >> 1 & 7) & 1)
 
-/* The half in force: where it begins. */
+/* Where the half in force begins: 0 or 1 times HALF, which a pointer takes without a mask. */
 INLINE u32 netc_changes_half(void *changes)
 {
-    u32 half = HALVES_AT + (*(volatile u32 *)changes & 1) * HALF;
-
-    OPAQUE(half);                                   /* else clang, which knows its two values, drops the masks */
-    return half;
+    return (*(volatile u32 *)changes & 1) * HALF;
 }
 
 /* a < b, of 128 bits each. */

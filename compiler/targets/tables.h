@@ -91,10 +91,12 @@ INLINE u32 netc_lowest(u8 *arena, u64 bits)
 }
 
 /* A list of terms filed under one side's address: the first whose other address and service fit, unless `found` stands before it.
+ * What is found goes through memory, so that the verifier walks what follows once and not once for each place in the list.
  * Entries: record, the other side's first interval, how many follow, the combination of the service (compiler.classify.buckets).
  */
 #define FILED(found, list, first, other, service, most) do { \
     u32 netc_n = (u32)((list) >> 32) & 0xffff, netc_at = (first) + (u32)(list) * 16, netc_i; \
+    p->found = (found); \
     _Pragma("clang loop unroll(disable)") \
     for (netc_i = 0; netc_i < (most); netc_i++) { \
         u64 netc_head, netc_tail; \
@@ -108,8 +110,9 @@ INLINE u32 netc_lowest(u8 *arena, u64 bits)
         if ((other) - (u32)(netc_head >> 32) > (u32)netc_tail) \
             continue; \
         if (AT8((service) + (u32)(netc_tail >> 35)) >> (netc_tail >> 32 & 7) & 1 & ~GONE((u32)netc_head)) { \
-            (found) = (u32)netc_head; \
+            p->found = (u32)netc_head; \
             break; \
         } \
     } \
+    (found) = p->found; \
 } while (0)

@@ -29,15 +29,19 @@ def _leaves(tree: Tree) -> list[str]:
 def definitions(layout: Layout) -> str:
     """What stands before the program's function, and before tables.h."""
     numbers = {
-        "CHANGES_SIZE": layout.size, "HALVES_AT": changes.HALVES_AT, "HALF": layout.half, "DEAD_AT": changes.DEAD_AT, "ROWS_AT": layout.rows_at,
+        "CHANGES_SIZE": layout.size, "HALVES_AT": changes.HALVES_AT, "HALF": layout.half, "DEAD_AT": changes.DEAD_AT, "DEAD_SIZE": layout.dead, "ROWS_AT": layout.rows_at,
         "ENTRIES_AT": layout.entries_at, "ENTRY": changes.ENTRY, "MOST_CHANGES": changes.MOST,
     }  # fmt: skip
     return "".join(f"#define {name} {number}u\n" for name, number in numbers.items()) + read_part("changes.h")
 
 
 def begin(c: CProgram) -> str:
-    """Statements before the look-up: `changes`, `half`. The map itself is made by `add_map`, once all counters are known."""
-    return f"    u8 *changes = VALUE({map_id(map_name(c))});\n    u32 half = netc_changes_half(changes);\n"
+    """Statements before the look-up: `changes`, `half`, `gone`. The map itself is made by `add_map`, once all counters are known."""
+    return (
+        f"    u8 *changes = VALUE({map_id(map_name(c))});\n    u32 half = netc_changes_half(changes);\n"
+        "    u8 *gone = changes + HALVES_AT + DEAD_AT + half;\n"
+        "    half += HALVES_AT;\n    OPAQUE(half);  /* else clang, which knows its two values, drops the masks */\n"
+    )
 
 
 def add_map(c: CProgram, layout: Layout) -> None:

@@ -83,11 +83,11 @@ def test_every_shape_is_cheap_to_verify(family: str, mode: str, narrow: int, mon
         pytest.skip("straight code has no classes")
     shapes: list[Shape] = []
 
-    def enlarged(c: object, made: Tables, real: Callable[..., str] = xdp_tables.lookup) -> str:
+    def enlarged(c: object, made: Tables, layout: object, real: Callable[..., str] = xdp_tables.lookup) -> str:
         shape = dataclasses.replace(made.shape, **larger)
         assert (not larger or made.shape.words) and ("buckets" not in larger or any(made.shape.buckets)), "not the family that is meant"
         shapes.append(shape)
-        return real(c, dataclasses.replace(made, shape=shape))
+        return real(c, dataclasses.replace(made, shape=shape), layout)
 
     monkeypatch.setattr(xdp_tables, "lookup", enlarged)
     monkeypatch.setattr(tables, "build", lambda *arguments, real=tables.build: real(*arguments, narrow))
@@ -100,7 +100,7 @@ def test_every_shape_is_cheap_to_verify(family: str, mode: str, narrow: int, mon
 def test_as_many_groups_as_there_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight rows at once, each as long as it can be."""
     monkeypatch.setattr(groups, "join", lambda found, *_: list(found))
-    monkeypatch.setattr(xdp_tables, "lookup", lambda c, made, real=xdp_tables.lookup: real(c, dataclasses.replace(made, shape=dataclasses.replace(made.shape, **FULL_ROWS))))
+    monkeypatch.setattr(xdp_tables, "lookup", lambda c, made, layout, real=xdp_tables.lookup: real(c, dataclasses.replace(made, shape=dataclasses.replace(made.shape, **FULL_ROWS)), layout))
     fields = (F.SRC, F.DST, F.SPORT, F.DPORT, F.TTL, F.DSCP, F.LENGTH)
     spans = {field: HALF if field in (F.SRC, F.DST) else ((1, 9),) for field in fields}
     rules = [ir.Rule(f"g{n}", "drop", ir.And((ir.Is("tcp"), *(ir.Within(field, tuple((a, b + n) for a, b in spans[field])) for field in fields)))) for n in range(40)]
