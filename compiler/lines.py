@@ -2,7 +2,7 @@
 
 The tree of a statement hangs on the terminals of its words alone. So once the parser has read a rule, every later line with the same
 keywords and signs in the same places is the same tree with other names and values in it: the *pattern* of the first one says which words
-are a test, and which is the name. Only rules that are a verdict, plain tests beside each other, perhaps a limit and a name have patterns;
+are a test, and which is the name. Only rules that are a verdict, plain tests beside each other (also under `not`), perhaps a limit and a name have patterns;
 all other lines, and all that is wrong, are the parser's. Tests and limits stay words (`syntax.Tests`) until somebody needs to know their places.
 """
 
@@ -146,7 +146,7 @@ def _pattern(rule: syntax.Rule, line: str, number: int) -> _Pattern | None:
         return None
     starts, ends = _columns(line)
     tests = rule.when.items if isinstance(rule.when, syntax.All) else (rule.when,)
-    if not all(isinstance(test, _PLAIN) for test in tests):
+    if not all(isinstance(test.item if isinstance(test, syntax.Negation) else test, _PLAIN) for test in tests):
         return None
     parts: list[slice] = []
     at = 1

@@ -78,6 +78,7 @@ class CProgram:
         self._indices: dict[str, int] = {}
         self._limited: list[int] = []  # indices of counters whose rules have a bucket
         self.definitions = ""  # further text in front of the function
+        self.instead = ""  # why this is straight code that would rather be tables
         self.source = ""
 
     def add_map(
@@ -141,13 +142,16 @@ class CProgram:
         maps = referred_maps(code)
         if len(maps) > MAX_MAPS:
             help_ = "use fewer named sets and fewer limits per source: each needs a map or two"
-            message = f"{self.name} needs {len(maps)} BPF maps, the kernel allows {MAX_MAPS} a program"
+            message = f"{self.name} needs {len(maps)} BPF maps, the kernel allows {MAX_MAPS} a program{self._instead()}"
             raise CompileError([self.refusal("N902", message, help_)])
         return bundle.Code(self.name, self.nic, self.hook, code, maps, frags)
 
     def _too_long(self, count: int) -> Diagnostic:
-        message = f"{self.name} comes to {count} BPF instructions or more; {MAX_INSTRUCTIONS} are possible"
+        message = f"{self.name} comes to {count} BPF instructions or more; {MAX_INSTRUCTIONS} are possible{self._instead()}"
         return self.refusal("N901", message, "put the addresses and ports of similar rules into named sets: one rule does the work of many then")
+
+    def _instead(self) -> str:
+        return f"; the rules do not fit into tables: {self.instead}" if self.instead else ""
 
     def used_maps(self, code: bundle.Code) -> list[bundle.Map]:
         """The maps that the finished program refers to, by id, and the rings of its sets, which `netc set` needs; no others."""

@@ -218,6 +218,7 @@ class _Program:
         except TooLarge as error:
             help_ = "use sets: one rule for many addresses or ports"
             raise CompileError([self.c.refusal("N901", f"{self.c.name}: {error}", help_, chain.span)]) from None
+        self.c.instead = picked.too_large
         self.reasons.append(bundle.Placement(chain.name, "xdp", picked.reason, chain.span.file, chain.span.line))
         return picked
 

@@ -29,11 +29,12 @@ _MEMORY = 50
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """tables: None where all is straight code; straight: the rules that are; reason: of the choice, for the plan."""
+    """tables: None where all is straight code; straight: the rules that are; reason: of the choice, for the plan; too_large: what of the tables was."""
 
     tables: Tables | None
     straight: tuple[ir.Rule, ...]
     reason: str
+    too_large: str = ""
 
 
 def pick(rules: Sequence[ir.Rule], sets: Mapping[str, ir.Set], classifier: str, record: Callable[[int], int]) -> Pick:
@@ -55,7 +56,7 @@ def pick(rules: Sequence[ir.Rule], sets: Mapping[str, ir.Set], classifier: str, 
     except TooLarge as error:
         if classifier == "tables":
             raise
-        return Pick(None, tuple(rules), f"{say}; no tables: {error}")
+        return Pick(None, tuple(rules), f"{say}; no tables: {error}", str(error))
     by_tables = shape_cost(made.shape) + _cost_of_all(straight, sets)
     size = f"{len(rules) - len(straight)} rules in tables of {made.shape.arena >> 10} KiB{_parts(made.shape)}"
     if straight:

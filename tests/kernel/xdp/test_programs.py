@@ -57,6 +57,15 @@ def test_too_many_maps_are_refused_with_a_way_out() -> None:
         xdp.lower(rig.placed_of(small.program(*rules)), "straight")
 
 
+def test_sets_that_do_not_fit_into_tables_are_refused_with_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Straight code for them would have too many maps, but that is not what the user has to know alone."""
+    monkeypatch.setattr("compiler.classify.tables.MAX_ARENA", 1 << 18)
+    base = small.address("10.0.0.0")
+    rules = [ir.Rule(f"r{i}", "drop", ir.Within(F.SRC, tuple((base + j * 4 + i * 256,) * 2 for j in range(9)))) for i in range(70)]
+    with pytest.raises(CompileError, match="N902.*the rules do not fit into tables: tables of 0 MiB; 0 MiB are possible"):
+        xdp.lower(rig.placed_of(small.program(*rules)))
+
+
 def test_a_limit_beyond_the_clock_is_refused() -> None:
     rule = ir.Rule("slow", "pass", ir.Is("udp"), ir.Limit("wan.in.slow", 64 * SECOND, 1 << 60))
     with pytest.raises(CompileError, match="N904"):

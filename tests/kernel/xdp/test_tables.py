@@ -50,7 +50,7 @@ def test_the_interpreter_and_the_tables_agree(first: int) -> None:
 def test_the_interpreter_and_wide_tables_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "build", functools.partial(_widened, tables.build, _WIDE))
     wide: list[str] = []
-    monkeypatch.setattr(xdp_tables, "lookup", lambda c, made, real=xdp_tables.lookup: wide.extend(made.shape.wide) or real(c, made))
+    monkeypatch.setattr(xdp_tables, "lookup", lambda c, made, layout, real=xdp_tables.lookup: wide.extend(made.shape.wide) or real(c, made, layout))
     for seed in range(100, 108):
         assert not compare.differences(*case(seed)), f"seed {seed}"
     assert wide, "no table has classes of 32 bits"
@@ -59,7 +59,7 @@ def test_the_interpreter_and_wide_tables_agree(monkeypatch: pytest.MonkeyPatch) 
 def test_a_mutant_of_the_width_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """32-bit classes that are read as 16-bit ones."""
     monkeypatch.setattr(tables, "build", functools.partial(_widened, tables.build, _WIDE))
-    narrow = lambda c, made, real=xdp_tables.lookup: real(c, dataclasses.replace(made, shape=dataclasses.replace(made.shape, wide=())))
+    narrow = lambda c, made, layout, real=xdp_tables.lookup: real(c, dataclasses.replace(made, shape=dataclasses.replace(made.shape, wide=())), layout)
     monkeypatch.setattr(xdp_tables, "lookup", narrow)
     assert any(compare.differences(*case(seed)) for seed in range(100, 140))
 

@@ -20,6 +20,7 @@ TESTS = (
     "tcp", "udp", "ip4", "src 10.0.0.0/8", "src 10.1.2.3", "dst 2001:db8::/32", "dport 80", "dport 80-90", "dport { 80, 443 }", "dport {80,443}",
     "sport < 5", "ttl >=5", "ttl<5", "icmp echo-request", "icmp4 type 8", "icmp", "vlan 10", "vlan 10.20", "vlan none", "flags ack, psh", "syn",
     "mac src 02:00:00:00:00:01", "src in office", "dport in web", "dst fe80::1", "proto gre", "length 5-900", "fragment",
+    "not dport 22", "not flags ack", "not src in office", "not udp",
 )  # fmt: skip
 ODD = (
     "dport 70000", "src 10.0.0.1/8", "src in offize", "dport web", "established", "not tcp", "(tcp)", "tcp or udp", "foo", "src", "dport 90-80",
@@ -76,13 +77,13 @@ def rules_of(text: str) -> list[syntax.Rule]:
 
 
 def test_all_but_the_first_of_a_kind_are_taken_whole() -> None:
-    lines = [f"  drop tcp src 10.0.{n}.0/24 dport {n} as r{n}" for n in range(50)]
+    lines = [f"  drop tcp src 10.0.{n}.0/24 not dport {n} as r{n}" for n in range(50)]
     rules = rules_of("nic wan { device a }\nfilter wan in {\n" + "\n".join(lines) + "\n default drop\n}\n")
     assert [isinstance(rule.when, syntax.Tests) for rule in rules] == [False] + [True] * 49
     last = rules[-1]
     assert isinstance(last.when, syntax.Tests)
-    assert last.when.words == (("tcp",), ("src", "10.0.49.0/24"), ("dport", "49"))
-    assert str(last.name.span if last.name else "") == "p.netc:52:41"
+    assert last.when.words == (("tcp",), ("src", "10.0.49.0/24"), ("not", "dport", "49"))
+    assert str(last.name.span if last.name else "") == "p.netc:52:45"
     again = parse_line("p.netc", last.when.line, last.span.line)
     assert (again.text, again.match_text, again.span, again.name) == (last.text, last.match_text, last.span, last.name)
 
