@@ -34,12 +34,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """broad: the records of the terms that are not filed under an address, by their bit in a row."""
+    """broad: the records of the terms that are not filed under an address, by their bit in a row; why: what the other ways would have come to."""
 
     shape: Shape
     root: bytes
     arena: bytes
     broad: tuple[int, ...] = ()
+    why: str = ""
 
 
 def table_name(tree_: Tree) -> str:

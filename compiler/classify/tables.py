@@ -62,11 +62,11 @@ class _Arena:
         if len(self.data) + size > MAX_ARENA:
             raise TooLarge(f"tables of {len(self.data) + size >> 20} MiB; {MAX_ARENA >> 20} MiB are possible")
 
-    def finish(self, broad: I64, **shape: object) -> Tables:
+    def finish(self, broad: I64, why: str, **shape: object) -> Tables:
         self.root["nothing"] = NOTHING
         size = max(MIN_ARENA, 1 << (len(self.data) - 1).bit_length())
         made = Shape(names=tuple(self.root), arena=size, wide=tuple(self.wide), **shape)  # type: ignore[arg-type]
-        return Tables(made, np.array(list(self.root.values()), "<u4").tobytes(), bytes(self.data).ljust(size, b"\0"), tuple(broad.tolist()))
+        return Tables(made, np.array(list(self.root.values()), "<u4").tobytes(), bytes(self.data).ljust(size, b"\0"), tuple(broad.tolist()), why)
 
 
 def build(terms: Sequence[Term], records: Mapping[int, int], narrow: int = NARROW) -> Tables:
@@ -104,7 +104,7 @@ def _with_rows(sides: Sequence[Side], services: Sequence[Group], record: I64, ar
         else:
             arena.add_classes(f"{name}.classes", classes[name].of_interval)
             _trie(name, side.partition.keys, classes[name].of_interval, arena)
-    return arena.finish(record, trees=found, words=words, aggregates=aggregates)
+    return arena.finish(record, _why(joined, 0), trees=found, words=words, aggregates=aggregates)
 
 
 def _alone(name: Field, side: Side, record: I64, arena: _Arena) -> Tables:
@@ -113,7 +113,7 @@ def _alone(name: Field, side: Side, record: I64, arena: _Arena) -> Tables:
     arena.add("first", answers)
     arena.add_classes(f"{name}.classes", of_interval)
     _trie(name, keys, of_interval, arena)
-    return arena.finish(record, trees=(str(name),), words=0, aggregates=0)
+    return arena.finish(record, "", trees=(str(name),), words=0, aggregates=0)
 
 
 def _with_buckets(sides: Sequence[Side], filed: I64, service: Group, record: I64, arena: _Arena) -> Tables:
@@ -139,9 +139,18 @@ def _with_buckets(sides: Sequence[Side], filed: I64, service: Group, record: I64
             packed |= classes.of_interval << 48
         arena.add(f"{name}.lists", np.append(packed, 0).astype("<u8"))  # the last: of a packet without an address
         _numbered_trie(name, side.partition, arena)
-    found, words, aggregates = _rows(groups.join(fields), record[broad], arena, {}, _changeable(record))
+    joined = groups.join(fields)
+    found, words, aggregates = _rows(joined, record[broad], arena, {}, _changeable(record))
     tree_ = tree(service)
-    return arena.finish(record[broad], trees=found, words=words, aggregates=aggregates, buckets=(most[0], most[1]), service=tree_)
+    return arena.finish(record[broad], _why(joined, len(record)), trees=found, words=words, aggregates=aggregates, buckets=(most[0], most[1]), service=tree_)
+
+
+def _why(left: Sequence[Group], terms: int) -> str:
+    """What speaks against one cross-product of everything, and, where terms are filed, against a bit for each of so many terms."""
+    said = [f"rows for all would have {terms:,} bits"] if terms else []
+    if len(left) > 1:
+        said.append(f"one cross-product would need {left[0].size:,} x {left[1].size:,} classes")
+    return ", ".join(said)
 
 
 def _listed(most: int) -> int:

@@ -63,7 +63,8 @@ def pick(rules: Sequence[ir.Rule], sets: Mapping[str, ir.Set], classifier: str, 
         size += f", {len(straight)} one by one (limits, effects, dynamic sets)"
     if classifier == "auto" and by_tables >= all_straight:
         return Pick(None, tuple(rules), f"{say}; with {size}: about {by_tables:.0f} ns")
-    return Pick(made, straight, f"{size}: about {by_tables:.0f} ns; {say}")
+    why = f"; {made.why}" if made.why else ""
+    return Pick(made, straight, f"{size}: about {by_tables:.0f} ns{why}; {say}")
 
 
 def shape_cost(shape: Shape) -> float:
