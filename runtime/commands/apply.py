@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.commands import rules
 from runtime.commands import target as targets
 from runtime.commands.compile import add_target
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from runtime.apply import Change
     from runtime.outcome import Outcome
-    from runtime.rules_found import RuleChange
     from runtime.steps import Step
 
 
@@ -54,8 +54,10 @@ def run_plan(options: argparse.Namespace) -> int:
 
     with targets.opened(options) as target:
         warn_unfinished(target)
-        if (rules := _rule_change(options, target)) and (shown := _plan_rules(rules, target, options.json)) is not None:
-            return shown
+        if (found := rules.change(options, target)) and rules.holds(found, target):
+            if found.is_none:
+                return _show_plan(None, target.store.bundle_bytes(found.now.bundle), options.json)
+            return rules.show(found, target, options.json)
         data, _ = bundle_bytes(options)
         change = wanted_change("plan", data, options, target)
         if apply.nothing_to_do(target.store, target.context, target.store.record(), change):
@@ -66,13 +68,13 @@ def run_plan(options: argparse.Namespace) -> int:
 
 def run_apply(options: argparse.Namespace) -> int:
     with targets.opened(options) as target:
-        outcome = _apply_rules(options, target)
+        outcome = rules.apply(options, target, reporter(options.json))
         if outcome is None:
             from runtime import apply
 
             data, index = bundle_bytes(options)
             change = wanted_change("apply", data, options, target)
-            outcome = apply.apply(target.store, target.context, change, _reporter(options.json))
+            outcome = apply.apply(target.store, target.context, change, reporter(options.json))
             if index and outcome.record.current:
                 target.store.keep_index(outcome.record.current.bundle, index)
         if options.verify:
@@ -92,7 +94,7 @@ def run_remove(options: argparse.Namespace) -> int:
 
     with targets.opened(options) as target:
         change = apply.Change("remove", None, {})
-        _show_outcome(apply.apply(target.store, target.context, change, _reporter(options.json)), "remove", options.json)
+        _show_outcome(apply.apply(target.store, target.context, change, reporter(options.json)), "remove", options.json)
     return 0
 
 
@@ -109,7 +111,7 @@ def roll_back(target: targets.Target, as_json: bool) -> Outcome:
         raise apply.ApplyError("there is nothing to roll back to: no other bundle was installed before")
     data = target.store.bundle_bytes(before.bundle)
     change = apply.Change("rollback", data, before.bindings)
-    return apply.apply(target.store, target.context, change, _reporter(as_json))
+    return apply.apply(target.store, target.context, change, reporter(as_json))
 
 
 def bundle_bytes(options: argparse.Namespace) -> tuple[bytes, bytes]:
@@ -124,24 +126,7 @@ def bundle_bytes(options: argparse.Namespace) -> tuple[bytes, bytes]:
     return made.output, made.index
 
 
-def _rule_change(options: argparse.Namespace, target: targets.Target) -> RuleChange | None:
-    """What of the installed policy's rules the file changes in place; None where it has to be compiled whole, or is a bundle."""
-    from runtime import input_file, rules_found
-
-    if options.take_over or input_file.read(options.file)[0]:
-        return None
-    found = rules_found.wanted(target.store, options.file, options.target, lambda nics: _bound(nics, options, target))
-    return None if isinstance(found, str) else found
-
-
-def _apply_rules(options: argparse.Namespace, target: targets.Target) -> Outcome | None:
-    from runtime import rule_change
-
-    change = _rule_change(options, target)
-    return rule_change.apply_change(target.store, target.context, change, _reporter(options.json)) if change else None
-
-
-def _bound(nics: Iterable[str], options: argparse.Namespace, target: targets.Target) -> dict[str, str]:
+def bound(nics: Iterable[str], options: argparse.Namespace, target: targets.Target) -> dict[str, str]:
     """The devices that the command line or the lab says."""
     from runtime import binding
 
@@ -158,7 +143,7 @@ def wanted_change(command: str, data: bytes, options: argparse.Namespace, target
     from runtime import apply, binding
 
     bundle = apply.admitted(data)
-    wanted = _bound([nic.name for nic in bundle.nics], options, target)
+    wanted = bound([nic.name for nic in bundle.nics], options, target)
     return apply.Change(command, data, binding.choose(bundle, wanted), options.take_over)
 
 
@@ -182,7 +167,7 @@ def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespac
     return int(verify.failed(findings))
 
 
-def _reporter(as_json: bool) -> Any:
+def reporter(as_json: bool) -> Any:
     """Progress on stderr, a line a step; only what changes something or takes it back, not every check."""
 
     def report(what: str, step: Step) -> None:
@@ -242,34 +227,6 @@ def _outcome_line(outcome: Outcome, command: str) -> str:
     bound = ", ".join(f"{nic} on {device}" for nic, device in current.bindings.items())
     what = f"{current.policy} ({current.bundle[:12]}), generation {current.generation}, {bound}"
     return output.printable(f"{'rolled back' if command == 'rollback' else 'applied'}: {what}" if outcome.changed else f"nothing to do: {what} is installed and unchanged")
-
-
-def _plan_rules(change: RuleChange, target: targets.Target, as_json: bool) -> int | None:
-    """The exit status of `netc plan`; None where what is installed is no longer as it was installed."""
-    from runtime import rule_change
-
-    if not change.is_none:
-        return _show_rules(change, target, as_json) if rule_change.is_running(target.context, change) else None
-    return _show_plan(None, target.store.bundle_bytes(change.now.bundle), as_json) if rule_change.holds(target.store, target.context, change) else None
-
-
-def _show_rules(change: RuleChange, target: targets.Target, as_json: bool) -> int:
-    """The plan of a change in place: the rules that leave the tables, and those that stand beside them then."""
-    from runtime import output, rule_change
-
-    planned, step = rule_change.planned(target.context, change, target.store.record().generation + 1)
-    if as_json:
-        output.show_json({
-            "changes": True, "generation": planned.generation, "skipped": [], "placements": [],
-            "steps": [{"phase": step.phase, "backend": "xdp", "text": step.text, "disruptive": step.disruptive}],
-        })  # fmt: skip
-        return 2
-    for name in change.wanted.gone:
-        print(f"-  {output.printable(name)}")
-    for rule in change.wanted.added:
-        print(f"+  {output.printable(rule.name)}  {output.printable(rule.text)}")
-    print(f"\n{step.phase:5}  {'xdp':8}  {output.printable(step.text)}\n\n1 step")
-    return 2
 
 
 def _show_plan(planned: Any, data: bytes, as_json: bool) -> int:

@@ -8,7 +8,7 @@ from random import Random
 import msgspec
 import pytest
 
-from compiler import change, change_index, pipeline, profile, ranges
+from compiler import change, change_entries, change_index, pipeline, profile, ranges
 from compiler.bundle import Bundle, BundleError, Map
 from compiler.source import Sources
 from compiler.tables import changes
@@ -53,10 +53,10 @@ def test_hunks_turn_the_one_text_into_the_other() -> None:
 def test_values_of_bits_are_told_by_one_mask_or_one_by_one() -> None:
     for mask in range(256):
         for value in {0, mask, mask & 0x55}:
-            told = change._of_bits(ranges.from_bits(mask, value, 8))
+            told = change_entries._of_bits(ranges.from_bits(mask, value, 8))
             met = {flags for flags in range(256) if any(flags & m == v & m for v, m in told)}
             assert met == {flags for flags in range(256) if flags & mask == value} and len(told) == 1
-    assert change._of_bits(((1, 3),)) == [(1, 0xFF), (2, 0xFF), (3, 0xFF)]
+    assert change_entries._of_bits(((1, 3),)) == [(1, 0xFF), (2, 0xFF), (3, 0xFF)]
 
 
 @pytest.mark.parametrize(
