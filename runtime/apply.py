@@ -158,10 +158,8 @@ def _transact(
         store.write_record(msgspec.structs.replace(after, retired=ledger))
 
     try:
-        left = transaction.run(planned.ordered(), journal, commit, report)
+        return transaction.run(planned.ordered(), journal, commit, report)
     except transaction.TransactionFailed as failure:
         if not failure.left:  # what is left stays in the journal: the next command tries again
             journal.close()
         raise
-    journal.close()
-    return left

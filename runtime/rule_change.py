@@ -117,13 +117,11 @@ def _transact(
 
     try:
         xdp_changes.claim(step.context, step.nic, {rule.name: known[rule.name] for rule in _new(change)})
-        left = transaction.run(plan.ordered(), journal, commit, report)
+        return transaction.run(plan.ordered(), journal, commit, report)
     except (transaction.TransactionFailed, StepError) as failure:
         if not getattr(failure, "left", ()):
             journal.close()
         raise
-    journal.close()
-    return left
 
 
 def _new(change: RuleChange) -> list[changes.Added]:

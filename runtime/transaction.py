@@ -23,9 +23,11 @@ from runtime.steps import Step, StepError
 
 
 class Log(Protocol):
-    """What a transaction needs of the journal."""
+    """What a transaction needs of the journal. close: nothing is left to do."""
 
     def started(self, phase: str, text: str) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ def run(steps: Sequence[Step], log: Log, commit: Callable[[], None], report: Cal
     changes = [step for step in steps if step.phase != "clean"]
     begun: list[Step] = []
     at = "start"
-    try:
-        with _signals_noted() as raise_if_asked:
+    with _signals_noted() as raise_if_asked:
+        try:
             for step in changes:
                 at = step.text
                 report("do", step)
@@ -70,11 +72,13 @@ def run(steps: Sequence[Step], log: Log, commit: Callable[[], None], report: Cal
                 raise_if_asked()
             at = "writing the state"
             commit()
-    except BaseException as cause:
-        with _signals_wait():
-            undone, left = undo(begun, report)
-        raise TransactionFailed(at, cause, undone, left) from cause
-    return clean(steps, report)
+        except BaseException as cause:
+            with _signals_wait():
+                undone, left = undo(begun, report)
+            raise TransactionFailed(at, cause, undone, left) from cause
+        not_cleaned = clean(steps, report)  # an end that is asked for now comes too late: all is done
+        log.close()
+    return not_cleaned
 
 
 def undo(steps: Sequence[Step], report: Callable[[str, Step], None]) -> tuple[list[str], list[Left]]:

@@ -49,6 +49,9 @@ class Memory:
     def started(self, phase: str, text: str) -> None:
         self.lines.append((phase, text))
 
+    def close(self) -> None:
+        self.lines.append(("", "closed"))
+
 
 def silent(_what: str, _step: Step) -> None:
     pass
@@ -91,7 +94,20 @@ def test_the_order_is_do_check_commit_clean(tmp_path: Path) -> None:
     log = Memory()
     left = transaction.run(steps, log, lambda: seen.append("commit"), lambda what, step: seen.append(f"{what} {step.path.name}"))  # type: ignore[attr-defined]
     assert seen == ["do a", "do b", "check a", "check b", "commit", "clean late"] and not left
-    assert log.lines == [("stage", "make a"), ("flip", "make b")]
+    assert log.lines == [("stage", "make a"), ("flip", "make b"), ("", "closed")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_end_that_is_asked_for_behind_the_commit_comes_too_late(tmp_path: Path, number: signal.Signals) -> None:
+    """Or the journal would say that something is unfinished."""
+    log = Memory()
+
+    def report(what: str, _step: Step) -> None:
+        if what == "clean":
+            os.kill(os.getpid(), number)
+
+    assert not transaction.run([Write(tmp_path / "a"), Write(tmp_path / "late", "clean")], log, lambda: None, report)
+    assert (tmp_path / "late").exists() and log.lines[-1] == ("", "closed")
 
 
 def test_a_clean_step_that_is_refused_is_told_and_fails_nothing(tmp_path: Path) -> None:
