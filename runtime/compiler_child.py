@@ -68,12 +68,12 @@ class Answer:
     index: bytes = b""
 
 
-def compile(path: Path, target: str | None = None, json: bool = False) -> Answer:
-    """A policy file's bundle, its index (compiler.change_index; empty where it has none), and the compiler's warnings.
+def compile(path: Path, target: str | None = None, json: bool = False, indexed: bool = False) -> Answer:
+    """A policy file's bundle, its index when that is asked for (compiler.change_index; empty where it has none), and the compiler's warnings.
 
     Raises CompilerFailed with the diagnostics.
     """
-    arguments = ["compile", str(path.absolute()), "-o", "-", "--index", INDEX, *target_option(target)]
+    arguments = ["compile", str(path.absolute()), "-o", "-", *(["--index", INDEX] if indexed else []), *target_option(target)]
     answer = run_child([*arguments, *(["--json"] if json else [])])
     if answer.status != 0:
         raise CompilerFailed(f"{path} was not compiled", answer.messages)

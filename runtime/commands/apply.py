@@ -121,7 +121,7 @@ def bundle_bytes(options: argparse.Namespace) -> tuple[bytes, bytes]:
     is_bundle, data = input_file.read(options.file)
     if is_bundle:
         return data, b""
-    made = compiler_child.compile(options.file, options.target, options.json)
+    made = compiler_child.compile(options.file, options.target, options.json, indexed=True)
     sys.stderr.write(made.messages)
     return made.output, made.index
 
