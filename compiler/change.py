@@ -141,7 +141,7 @@ class _Reader:
         """The lines to read, ascending: the filter without the rules that stay, and the declarations that these lines may name."""
         block = self.index.statements[self.index.filter]
         first, last = block.first, self._now(block.last)
-        stay = {line for line in map(self._now, (rule.line for rule in self.index.changeable.rules if not rule.fixed)) if line}
+        stay = {line for line in map(self._now, (rule.line for rule in self.index.changeable.rules if rule.alone)) if line}
         kept = {line for line in range(first, last + 1) if line in wanted or line not in stay}
         words = self._words(kept)
         for statement in reversed(self.index.statements):

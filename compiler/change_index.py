@@ -20,7 +20,8 @@ from compiler.source import Sources
 
 
 class Rule(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A rule of the chain, in its order. counter: its index; bits: of its terms in rows; fixed: it cannot leave or change by itself."""
+    """A rule of the chain, in its order. counter: its index; bits: of its terms in rows; fixed: it cannot leave or change by itself; alone: nothing
+    else is on its line."""
 
     line: int
     counter: int
@@ -28,6 +29,7 @@ class Rule(msgspec.Struct, frozen=True, array_like=True, gc=False):
     passes: bool
     fixed: bool
     bits: tuple[int, ...] = ()
+    alone: bool = False
 
 
 class Statement(msgspec.Struct, frozen=True, array_like=True):
@@ -143,6 +145,9 @@ def _on_own_lines(rules: Sequence[Rule], chain: ir.Chain, text: str) -> tuple[Ru
     """Rules that share a line with anything else, or have more than one, stay where they are."""
     lines = text.split("\n")
     texts = {rule.name: rule.text for rule in chain.rules}
-    return tuple(
-        rule if rule.fixed or " ".join(lines[rule.line - 1].split()) == texts[rule.name] else msgspec.structs.replace(rule, fixed=True) for rule in rules
-    )
+
+    def described(rule: Rule) -> Rule:
+        alone = " ".join(lines[rule.line - 1].split()) == texts[rule.name]
+        return Rule(rule.line, rule.counter, rule.name, rule.passes, rule.fixed or not alone, rule.bits, alone)
+
+    return tuple(map(described, rules))
