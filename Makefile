@@ -25,6 +25,7 @@ lint: $(READY)
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy compiler runtime
 
+# editable_mode=compat: a path instead of an import hook, which every start of netc would wait for 10 ms.
 # bcc and nftables come from the distribution (the bcc on PyPI is another project), so the environment sees the system's packages.
 $(READY): pyproject.toml
 	@missing=; for package in $(PACKAGES); do \
@@ -38,7 +39,7 @@ $(READY): pyproject.toml
 	@.venv/bin/python -c 'import bcc, nftables' 2>/dev/null || { echo "making .venv"; /usr/bin/python3 -m venv --clear --system-site-packages .venv; }
 	@.venv/bin/python -c 'import bcc, nftables' || { echo "python3-bpfcc and python3-nftables do not fit /usr/bin/python3" >&2; exit 1; }
 	@echo "installing netc into .venv"
-	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --config-settings editable_mode=compat --editable '.[dev]'
 	@touch $@
 
 clean:
