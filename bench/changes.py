@@ -64,7 +64,7 @@ def report(bundle: Bundle, delta: Delta, loaded: objects.Objects, options: argpa
     item = next(item for item in bundle.maps if item.role == "changes")
     fd = loaded.maps[item.id]
     nic = bundle.nics[0].name
-    known = slots.assign([bundle], {})[nic]
+    known = slots.of_nic(bundle, nic, slots.assign([bundle], {}))
     last = max(known.values())
     program = loaded.programs[delta.program]
     child = os.fork()
