@@ -1,92 +1,85 @@
-"""Rules change in place, a thousand times, while another CPU judges packets: how many packets are judged by neither policy, and what a change takes.
+"""Rules that change in place under load: how many packets were judged by neither the old nor the new policy; not a test.
 
-The packets meet a rule of the tables, or one beside them, by turns: both pass. A packet that met half a change would meet neither and be dropped by
-the default, which counts it. As root: python bench/changes.py [--changes N] [--packets N] [--rules FILTER_SET]
+    python bench/changes.py [--changes 1000] [--packets 10000000]
+
+Root. A lab of its own; frames really travel, sent on one CPU while rules change on another. By turns the tables' rule `one` is in force, or it is dead
+and `two` stands beside the tables. A packet that met half a change would meet neither and be counted by the default.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
+import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from compiler import change, change_index, frames, import_classbench, pipeline, profile
-from compiler.bundle import Bundle
-from compiler.frontend import parse_packet
-from compiler.source import Sources
-from compiler.tables.changes import Delta
-from runtime import changed_rules, objects, slots
-from runtime.backends import bpf
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-SETS = Path(__file__).parents[2] / "shared" / "data" / "classbench"
-BATCH = 100_000
+from bench import under_load
+from compiler import ir
+from runtime import rules_found
+from runtime.lab.lab import Lab
+from runtime.state import Store
+from runtime.steps import xdp_changes
+from runtime.steps.xdp_changes import ChangeStep
 
-
-def policies(rules: Path, folder: Path) -> tuple[Bundle, Delta]:
-    """A policy with a rule in front of a filter set, and the change that puts another one in its place."""
-    path = folder / "policy.netc"
-    text = import_classbench.policy(import_classbench.read(rules, {7: 6, 8: 17}), rules.name)
-    first = next(line for line in text.split("\n") if line.lstrip().startswith("pass") and " as r" in line)
-    path.write_text(text.replace(first, f"  pass udp dst 10.99.0.0/16 dport 53 as one\n{first}", 1))
-    sources = Sources()
-    made = pipeline.compile_policy(path, profile.default(), sources)
-    tops = change_index.statements(made.statements, str(path), sources)
-    digest = change_index.profile_digest(None)
-    index = change_index.make(path, sources, tops, made.program, digest, made.changeable)
-    assert index is not None
-    path.write_text(path.read_text().replace("as one\n", "as two\n"))
-    return made.bundle, change.delta(index, "0" * 64, path, digest)
+FILLER = "\n".join(f"  drop udp src 10.{n // 200}.{n % 200}.0/24 dport 1000-1100 as f{n}" for n in range(2000))
+POLICY = "nic wan {{ device wan0; xdp native }}\nfilter wan in {{\n  drop udp dport 53 as {name}\n" + FILLER + "\n  default drop\n}}\n"
 
 
-def judge(program: int, frame: bytes, packets: int) -> None:
-    """Until so many packets were judged."""
-    for _ in range(packets // BATCH):
-        bpf.test_run(program, frame, repeat=BATCH)
+class Result(NamedTuple):
+    """changes in so many seconds; packets by the counter that they met: one, two, default."""
+
+    changes: int
+    seconds: float
+    packets: dict[str, int]
+
+
+def measure(changes: int, packets: int) -> Result:
+    """At least so many of each. Raises what netc and the generator raise; RuntimeError where a packet was not counted."""
+    with under_load.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        change, counted = _prepare(lab, Path(folder) / "p.netc")
+        done = under_load.run(lab, [ir.PacketSpec("udp", "192.0.2.9", "192.0.2.1", 40000, 53)], change, changes, packets)
+        found = counted()
+    if sum(found.values()) != done.sent:
+        raise RuntimeError(f"{done.sent:,} packets were sent, counted were {found}")
+    return Result(done.changes, done.seconds, found)
+
+
+def _prepare(lab: Lab, policy: Path) -> tuple[under_load.Change, Callable[[], dict[str, int]]]:
+    """Apply both policies once, the second in place; gives what makes change n, and what reads the counters."""
+    for name in ("one", "two"):
+        policy.write_text(POLICY.format(name=name))
+        under_load.netc(lab, "apply", str(policy))
+    store, context = Store(lab.names.state), lab.context(["wan"])
+    current = store.record().current
+    assert current is not None
+    delta = store.change(current.bundle)
+    assert delta is not None, "the second policy was applied whole"
+    none = rules_found.empty(delta)
+    ways = [ChangeStep(context, "wan", current.generation, *pair) for pair in ((delta, none), (none, delta))]
+    slots = xdp_changes.slots_of(context, "wan", store.slots())[2]
+    wanted = {f"wan.in.{name}": slots[f"wan.in.{name}"] for name in ("one", "two", "default")}
+
+    def counted() -> dict[str, int]:
+        read = xdp_changes.read_counters(context, "wan", wanted)
+        return {name.rpartition(".")[2]: packets for name, (packets, _) in read.items()}
+
+    return lambda number: ways[number % 2].do(), counted
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--changes", type=int, default=1000)
     parser.add_argument("--packets", type=int, default=10_000_000)
-    parser.add_argument("--rules", type=Path, default=SETS / "acl1_10k.gz")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        bundle, delta = policies(options.rules, Path(folder))
-    with objects.load_fresh(bundle) as loaded:
-        report(bundle, delta, loaded, options)
-
-
-def report(bundle: Bundle, delta: Delta, loaded: objects.Objects, options: argparse.Namespace) -> None:
-    """Change and judge beside each other, then add up."""
-    item = next(item for item in bundle.maps if item.role == "changes")
-    fd = loaded.maps[item.id]
-    nic = bundle.nics[0].name
-    known = slots.of_nic(bundle, nic, slots.assign([bundle], {}))
-    last = max(known.values())
-    program = loaded.programs[delta.program]
-    child = os.fork()
-    if child == 0:
-        judge(program, frames.build(parse_packet("udp 192.0.2.9:4000 -> 10.99.1.1:53")), options.packets)
-        os._exit(0)
-    took = []
-    for number in range(options.changes):
-        half = delta.half if number % 2 == 0 else changed_rules.wanted(item)
-        begun = time.perf_counter()
-        changed_rules.publish(fd, item.value_size, half, {0: last + 1})
-        took.append(time.perf_counter() - begun)
-    during = time.perf_counter()
-    os.waitpid(child, 0)
-    counters = next(loaded.maps[m.id] for m in bundle.maps if m.role == "counters")
-    names = {"one": known[f"{delta.chain}.one"], "two": last + 1, "default": known[f"{delta.chain}.default"], "seen": known[f"{delta.chain}.seen"]}
-    read = {name: packets for name, (packets, _) in objects.read_slots(counters, names).items()}
-    neither = read["seen"] - read["one"] - read["two"]
-    print(f"{options.rules.name}: {options.changes:,} changes, {read['seen']:,} packets: {read['one']:,} by the one, {read['two']:,} by the other, {neither:,} by neither")
-    print(f"a change with its two waits for the packets in flight: median {1000 * statistics.median(took):.2f} ms, longest {1000 * max(took):.2f} ms; "
-          f"the last one {time.perf_counter() - during:.1f} s before the last packet")  # fmt: skip
-    raise SystemExit(neither != 0)
+    result = measure(options.changes, options.packets)
+    print(f"{result.changes:,} changes in {result.seconds:.1f} s, {1e3 * result.seconds / result.changes:.1f} ms each with the wait for packets in flight; "
+          f"{sum(result.packets.values()):,} packets: {', '.join(f'{name} {count:,}' for name, count in result.packets.items())}")  # fmt: skip
+    print(f"judged by neither the old nor the new policy: {result.packets['default']:,}")
 
 
 if __name__ == "__main__":

@@ -13,23 +13,18 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from compiler import frames, ir
+from bench import under_load
+from bench.under_load import Change
+from compiler import ir
 from runtime import set_change
-from runtime.lab import build, topology, traffic
 from runtime.lab.lab import Lab
 from runtime.set_words import key
 from runtime.state import Store
@@ -45,8 +40,6 @@ filter wan in {{
   default drop
 }}
 """
-BURST = 8192  # packets of one frame: some milliseconds
-Change = Callable[[int], None]
 
 
 class Result(NamedTuple):
@@ -62,45 +55,11 @@ class Result(NamedTuple):
 
 
 def measure(changes: int, packets: int, fixed: bool) -> Result:
-    """At least so many of each: it changes until enough was sent. Raises what netc and the generator raise."""
-    with _lab() as lab, tempfile.TemporaryDirectory() as folder:
+    """At least so many of each. Raises what netc and the generator raise."""
+    with under_load.lab() as lab, tempfile.TemporaryDirectory() as folder:
         change = _prepare(lab, Path(folder), fixed)
-        stop, sent, failed = threading.Event(), [0], list[BaseException]()
-        cpus = sorted(os.sched_getaffinity(0))
-        sender = threading.Thread(target=_send, args=(lab, cpus[-1], stop, sent, failed))
-        os.sched_setaffinity(0, {cpus[0]})
-        sender.start()
-        try:
-            done, began = 0, time.monotonic()
-            while not failed and (done < changes or sent[0] < packets):
-                done += 1
-                change(done)
-            seconds = time.monotonic() - began
-        finally:
-            stop.set()
-            sender.join()
-            os.sched_setaffinity(0, cpus)
-        if failed:
-            raise failed[0]
-        return Result(done, seconds, _counted(lab, sent[0]))
-
-
-@contextmanager
-def _lab() -> Iterator[Lab]:
-    name = f"changes-{os.getpid()}"
-    names = build.up(name, queues=2)
-    try:
-        yield Lab(names)
-    finally:
-        build.down(name)
-
-
-def _netc(lab: Lab, *words: str) -> str:
-    where = ["--lab", lab.names.name]
-    done = subprocess.run([sys.executable, "-m", "runtime.cli", *words, *where], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"netc {' '.join(words)}: {done.stderr}")
-    return done.stdout
+        done = under_load.run(lab, [ir.PacketSpec("udp", a, b, 40000, 53) for a, b in zip(A, B, strict=True)], change, changes, packets)
+        return Result(done.changes, done.seconds, _counted(lab, done.sent))
 
 
 def _prepare(lab: Lab, folder: Path, fixed: bool) -> Change:
@@ -110,10 +69,10 @@ def _prepare(lab: Lab, folder: Path, fixed: bool) -> Change:
         path.write_text("\n".join(members) + "\n")
     policy = folder / "p.netc"
     policy.write_text(POLICY.format(set='= file "a"' if fixed else ": address size 1k"))
-    _netc(lab, "apply", str(policy))
+    under_load.netc(lab, "apply", str(policy))
     if fixed:
-        return lambda number: _netc(lab, "set", "replace", "s", "--file", str(lists[number % 2])) and None
-    _netc(lab, "set", "add", "s", "--file", str(lists[0]))
+        return lambda number: under_load.netc(lab, "set", "replace", "s", "--file", str(lists[number % 2])) and None
+    under_load.netc(lab, "set", "add", "s", "--file", str(lists[0]))
     store, context = Store(lab.names.state), lab.context(["wan"])
     current = store.record().current
     assert current is not None
@@ -127,22 +86,9 @@ def _prepare(lab: Lab, folder: Path, fixed: bool) -> Change:
     return change
 
 
-def _send(lab: Lab, cpu: int, stop: threading.Event, sent: list[int], failed: list[BaseException]) -> None:
-    """Frames from A to B, each pair in turn, until `stop`; a thread of its own, on its own CPU and in the peer's namespace."""
-    os.sched_setaffinity(0, {cpu})
-    side = topology.WAN
-    made = [frames.build(ir.PacketSpec("udp", a, b, 40000, 53), dst_mac=side.mac) for a, b in zip(A, B, strict=True)]
-    try:
-        with lab.enter_peer(side):
-            while not stop.is_set():
-                sent[0] += traffic.send(side.peer, made[(sent[0] // BURST) % len(made)], BURST).packets
-    except BaseException as error:  # noqa: BLE001 (the other thread has to say it, whatever it is)
-        failed.append(error)
-
-
 def _counted(lab: Lab, sent: int) -> dict[str, int]:
     """Packets by counter. Raises RuntimeError unless they are all that were sent."""
-    counters = json.loads(_netc(lab, "counters", "--json"))["counters"]
+    counters = json.loads(under_load.netc(lab, "counters", "--json"))["counters"]
     found = {item["name"].rpartition(".")[2]: item["packets"] for item in counters}
     packets = {name: found[name] for name in ("source", "target", "both", "default")}
     if sum(packets.values()) != sent:
