@@ -5,7 +5,7 @@ What has changed was found by runtime.rules_found. Here it is checked against wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -31,19 +31,27 @@ def _nic(delta: Delta) -> str:
     return delta.program.rpartition(".")[0]
 
 
-def apply_change(store: state.Store, context: Context, change: RuleChange, report: Report) -> Outcome | None:
-    """Put it in force. None: not on what runs now, which has to be applied whole. Raises what apply.apply raises."""
+class NotInPlaceError(Exception):
+    """What runs now is not what the change was told for, so the policy has to be applied whole. recovered: an unfinished change that was ended, in words."""
+
+    def __init__(self, recovered: Sequence[str]) -> None:
+        super().__init__("the policy has to be applied whole")
+        self.recovered = tuple(recovered)
+
+
+def apply_change(store: state.Store, context: Context, change: RuleChange, report: Report) -> Outcome:
+    """Put it in force. Raises NotInPlaceError, and what apply.apply raises."""
     with lock.exclusive(store.directory, "apply"):
         recovered = _recovered(store, context)
         record = store.record()
         bound = context._replace(devices=binding.devices(change.now.bindings))
-        if record.current != change.now or not is_running(bound, change):
-            return None
+        if record.current != change.now or not (holds(store, bound, change) if change.is_none else is_running(bound, change)):
+            raise NotInPlaceError(recovered)
         if change.is_none:
-            return Outcome(None, record, False, (), tuple(recovered)) if holds(store, bound, change) else None
+            return Outcome(None, record, False, (), tuple(recovered))
         assigned = _slots(store, bound, change)
         if assigned is None:
-            return None
+            raise NotInPlaceError(recovered)
         plan, step = planned(bound, change, record.generation + 1)
         after = _record_after(store, record, change)
         left = _transact(store, record, after, change, plan, step, assigned, report)
@@ -143,14 +151,12 @@ def _ledger(step: ChangeStep, change: RuleChange, ledger: retired.Ledger, known:
 
 def _left(old: Delta, new: Delta) -> set[str]:
     """The names that `old` has and `new` has not. A name may have left the tables and have come again beside them."""
-    came = {rule.name for rule in new.added}
-    gone_of_old = set(old.gone) - {rule.name for rule in old.added}
-    return ({rule.name for rule in old.added} | set(new.gone)) - came - gone_of_old - _back_in_tables(old, new)
+    tables = {*old.gone, *new.gone}
 
+    def has(delta: Delta, name: str) -> bool:
+        return name in {rule.name for rule in delta.added} or (name in tables and name not in delta.gone)
 
-def _back_in_tables(old: Delta, new: Delta) -> set[str]:
-    """Names that stood beside the tables and are the tables' own again."""
-    return {rule.name for rule in old.added if rule.name in old.gone and rule.name not in new.gone}
+    return {name for name in {rule.name for rule in old.added} | set(new.gone) if has(old, name) and not has(new, name)}
 
 
 def take_back(store: state.Store, context: Context, intent: Intent) -> str:

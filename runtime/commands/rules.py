@@ -29,7 +29,14 @@ def apply(options: argparse.Namespace, target: Target, report: Report) -> Outcom
         return None
     from runtime import rule_change
 
-    return rule_change.apply_change(target.store, target.context, found, report)
+    try:
+        return rule_change.apply_change(target.store, target.context, found, report)
+    except rule_change.NotInPlaceError as error:
+        from runtime import output
+
+        for text in error.recovered:
+            output.show_warning(text)
+        return None
 
 
 def holds(found: RuleChange, target: Target) -> bool:
