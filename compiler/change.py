@@ -24,6 +24,7 @@ from compiler.tables.changes import Added, Delta, Layout, Lines
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _QUIET = re.compile(r"\s*(#.*)?")
+_MOST_LINES = 8 * changes.MOST  # with comments
 _OWN = frozenset(("seen", "default", "control", "handed-on", "unmarked", "elsewhere"))
 _DECLARATIONS = ("nic", "const", "set", "protect")
 
@@ -71,7 +72,7 @@ def _texts(index: Index, policy: Path, profile: str) -> list[str]:
 
 
 def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[_Hunk]:
-    """Where the texts differ, in order."""
+    """Where the texts differ, in order. Raises Whole for so many new lines that there is no use in looking for the others."""
     head = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     most = min(len(old), len(new)) - head
     tail = next((n for n in range(most) if old[-1 - n] != new[-1 - n]), most)
@@ -79,9 +80,12 @@ def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[_Hunk]:
     if len(before) <= 1 or len(after) <= 1:
         yield _Hunk(head, head + len(before), head, head + len(after))
         return
+    if len(set(after) - set(before)) > _MOST_LINES:
+        raise Whole("much of the policy has changed")
     from difflib import SequenceMatcher  # only where more than one line has changed
 
-    for kind, first, last, new_first, new_last in SequenceMatcher(None, before, after, False).get_opcodes():
+    # Lines that stand there often (blank ones: never two equal rules) are not matched, or it would take the square of their number.
+    for kind, first, last, new_first, new_last in SequenceMatcher(None, before, after).get_opcodes():
         if kind != "equal":
             yield _Hunk(head + first, head + last, head + new_first, head + new_last)
 

@@ -50,6 +50,15 @@ def test_hunks_turn_the_one_text_into_the_other() -> None:
         assert made + old[at:] == new, seed
 
 
+def test_a_text_of_many_equal_lines_is_compared_in_no_time() -> None:
+    """Ten thousand blank lines between rules, one rule more at each end: the square of their number would be minutes."""
+    body = [line for n in range(10_000) for line in (f"rule {n}", "")]
+    hunks = list(change._hunks(["a", *body, "z"], ["b", *body, "y"]))
+    assert [(hunk.first, hunk.last) for hunk in hunks] == [(0, 1), (20_001, 20_002)]
+    with pytest.raises(change.Whole, match="much of the policy"):
+        list(change._hunks(["a", *body], ["b", *(f"other {n}" for n in range(10_000))]))
+
+
 def test_values_of_bits_are_told_by_one_mask_or_one_by_one() -> None:
     for mask in range(256):
         for value in {0, mask, mask & 0x55}:
