@@ -68,7 +68,8 @@ def _prepare(lab: Lab, policy: Path) -> tuple[under_load.Change, Callable[[], di
         read = xdp_changes.read_counters(context, "wan", wanted)
         return {name.rpartition(".")[2]: packets for name, (packets, _) in read.items()}
 
-    return lambda number: ways[number % 2].do(), counted
+    # Thrice each: a change waits for a burst of packets to end, and by turns every burst could meet the same one.
+    return lambda number: ways[number // 3 % 2].do(), counted
 
 
 def main() -> None:
