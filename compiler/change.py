@@ -25,7 +25,6 @@ from compiler.tables.changes import Added, Delta, Layout, Lines
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _QUIET = re.compile(r"\s*(#.*)?")
 _MOST_LINES = 8 * changes.MOST  # with comments
-_OWN = frozenset(("seen", "default", "control", "handed-on", "unmarked", "elsewhere"))
 _DECLARATIONS = ("nic", "const", "set", "protect")
 
 
@@ -172,7 +171,7 @@ class _Reader:
 def _check_names(index: Index, gone: Sequence[Rule], came: Sequence[ir.Rule]) -> None:
     left = {rule.name for rule in gone}
     stay = {rule.name for rule in index.changeable.rules if rule.name not in left}
-    if any(rule.name in stay or rule.name in _OWN for rule in came):
+    if any(rule.name in stay or rule.name in changes.OWN for rule in came):
         raise Whole("a new rule has the name of another counter")
     lines = index.text.split("\n")
     for statement in index.statements:

@@ -12,7 +12,7 @@ import resource
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frames import FrameError
@@ -99,6 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_argument("--nic", default="port")
     importing.add_argument("--device", default="eth0")
     importing.set_defaults(run=_import)
+    _add_bench(commands)
+    return parser
+
+
+def _add_bench(commands: Any) -> None:
     benching = commands.add_parser("bench", help="what a measurement needs: programs, flows and what each flow must meet, on stdout")
     benching.add_argument("file", type=Path)
     benching.add_argument("--as", dest="kind", choices=("policy", "classbench", "prefixes"), default="policy")
@@ -114,7 +119,6 @@ def _parser() -> argparse.ArgumentParser:
     benching.add_argument("--target")
     benching.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     benching.set_defaults(run=_bench)
-    return parser
 
 
 def _report(found: list[Diagnostic], sources: Sources, options: argparse.Namespace) -> None:

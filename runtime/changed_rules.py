@@ -6,7 +6,9 @@ The layout is compiler.tables.changes's; here stand the words that only the kern
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
+import os
 import struct
 from collections.abc import Iterable, Mapping
 
@@ -15,6 +17,7 @@ from compiler.tables import changes
 from runtime.backends import bpf, membarrier
 
 _HEAD = struct.Struct("=4I")
+_IN_ORDER = os.uname().machine == "x86_64"  # other CPUs see a process's stores in their order; elsewhere a barrier stands before the last one
 _SETTLING = 2  # beside the half in force: packets may still be judged by the other one
 
 
@@ -65,24 +68,32 @@ def publish(fd: int, size: int, content: bytes, slots: Mapping[int, int]) -> Non
     """Put this half in force by one store, and wait until no packet is judged by the other. slots: nth counter → its slot.
 
     The half that is written is one that no packet can be in: the last change has waited, or left a sign that it has not.
+    Raises OSError where the kernel cannot tell (membarrier.is_there); ValueError for a half of another size.
     """
     with bpf.map_array(fd, size) as memory:
         now, half, entries_at, _ = _HEAD.unpack_from(memory)
-        if now & _SETTLING:
-            membarrier.wait()
         if len(content) != half:
             raise ValueError(f"a half has {half} bytes, not {len(content)}")
+        if now & _SETTLING:
+            _settle()
         other = 1 - (now & 1)
         at = changes.HALVES_AT + other * half
         memory[at : at + half] = changes.in_half(content, entries_at, other)
         _put_slots(memory, other, slots)
+        if not _IN_ORDER:
+            _settle()
         word = ctypes.c_uint32.from_buffer(memory)
         try:
             word.value = other | _SETTLING
-            membarrier.wait()
+            _settle()
             word.value = other
         finally:
             del word  # the memory cannot be closed while something points into it
+
+
+def _settle() -> None:
+    if not membarrier.wait():
+        raise OSError(errno.ENOSYS, "this kernel cannot tell when packets have been judged (membarrier; booted with nohz_full?)")
 
 
 def _put_slots(memory: mmap.mmap, half: int, slots: Mapping[int, int]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from compiler.tables import changes
 from compiler.tables.changes import Delta
 from runtime import binding, lock, owner, retired, rules_found, slots, state, transaction
+from runtime.backends import membarrier
 from runtime.context import Context
 from runtime.journal import Intent, Journal
 from runtime.outcome import Outcome, Report
@@ -75,7 +76,9 @@ def _recovered(store: state.Store, context: Context) -> list[str]:
 
 
 def is_running(context: Context, change: RuleChange) -> bool:
-    """Ours, attached, and as the last change left it: only then may rules change in place."""
+    """Ours, attached, and as the last change left it, on a kernel that tells when packets have been judged: only then may rules change in place."""
+    if not membarrier.is_there():
+        return False
     context = context._replace(devices=binding.devices(change.now.bindings))
     mark = owner.pinned(context)
     nic = _nic(change.wanted)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from compiler.bundle import Bundle, BundleError, Counter, DeviceName, Map, Model, Name, Placement, Source
+from compiler.bundle import U32, Bundle, BundleError, Counter, DeviceName, Map, Model, Name, Placement, Source
 
 LEAST = 256  # rules in tables, so that they can change in place: fewer are compiled again before long
 MOST = 32  # entries of a half
@@ -35,6 +35,7 @@ BITS = "tcp.flags"  # of these an entry asks bits: value and mask
 SMALL_AT = 96  # in an entry: low and span of each small field
 ENTRY = SMALL_AT + 8 * len(SMALL)
 MAGIC = b"netc-change 1 "
+OWN = frozenset(("seen", "default", "control", "handed-on", "unmarked", "elsewhere"))  # a stage's own counters are no rules
 _HEAD = struct.Struct("=4I")
 _ENTRY = struct.Struct("=8I8Q")
 
@@ -134,17 +135,17 @@ class Added(Model):
     """A rule that the tables do not have, as its counter and its line of the plan show it. nth: its number among them."""
 
     name: Name
-    nth: int
+    nth: U32
     verdict: str
-    line: int
+    line: U32
     text: str
 
 
 class Lines(Model):
     """Lines first..last of the text (from 0, last exclusive) became these."""
 
-    first: int
-    last: int
+    first: U32
+    last: U32
     text: tuple[str, ...]
 
 
@@ -181,7 +182,10 @@ def decode(data: bytes) -> Delta:
         delta = msgspec.json.decode(payload, type=Delta)
     except msgspec.DecodeError as error:
         raise BundleError(f"the change is not as a change has to be: {error}") from None
-    if delta.map != map_name(delta.program) or [rule.nth for rule in delta.added] != list(range(len(delta.added))) or len(delta.added) > MOST:
+    numbered = [rule.nth for rule in delta.added] == list(range(len(delta.added))) and len(delta.added) <= MOST
+    names = (*delta.gone, *(rule.name for rule in delta.added))
+    rules = all(name.startswith(f"{delta.chain}.") and name.rpartition(".")[2] not in OWN for name in names)
+    if delta.map != map_name(delta.program) or not numbered or not rules or any(rule.verdict not in ("pass", "drop") for rule in delta.added):
         raise BundleError(f"the change of {delta.program} is not as a change has to be: {len(delta.added)} rules beside {delta.map}")
     return delta
 
@@ -198,22 +202,20 @@ def identity(data: bytes) -> str:
 
 def compose(base: Bundle, delta: Delta) -> Bundle:
     """The bundle of the changed policy: what a fresh load installs. Raises BundleError where the change does not fit the bundle."""
-    maps = tuple(_changed(item, delta) if item.name == delta.map and item.role == "changes" else item for item in base.maps)
-    if maps == base.maps and not any(item.name == delta.map for item in base.maps):
+    if not any(item.name == delta.map and item.role == "changes" for item in base.maps):
         raise BundleError(f"the bundle has no map {delta.map}")
     gone = set(delta.gone)
-    sample = next((p for p in base.placements if p.what.rpartition(".")[0] == delta.chain), None)
     return msgspec.structs.replace(
         base,
         policy_sha256=delta.policy_sha256,
-        maps=maps,
+        maps=tuple(_changed(item, delta) if item.name == delta.map else item for item in base.maps),
         sources=(_edited(base.sources[0], delta.lines), *base.sources[1:]) if base.sources else (),
         counters=(*_moved((c for c in base.counters if c.name not in gone), delta), *added_counters(delta)),
         settings=_moved(base.settings, delta),
         static=_moved(base.static, delta),
         placements=(
             *_moved((p for p in base.placements if p.what not in gone), delta),
-            *(Placement(a.name, sample.stage, sample.reason, delta.file, a.line) for a in delta.added if sample),
+            *(Placement(a.name, "xdp", "beside the tables: it came after they were built", delta.file, a.line) for a in delta.added),
         ),
         expects=tuple(msgspec.structs.replace(e, assertions=_moved(e.assertions, delta)) for e in base.expects),
     )

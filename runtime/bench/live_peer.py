@@ -6,6 +6,7 @@ Whatever a rule would pass it drops, so that no stack behind is measured; the fl
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,16 +19,16 @@ _LO = 1  # ifindex of lo in every namespace
 _WARM_MIN = 1024
 
 
-class LivePeer:
+class LivePeer(ABC):
     """Two namespaces, one with the rules and one without. `name`, `floor`: what they are called in results."""
 
     def __init__(self, rig: Rig, name: str, floor: str, places: tuple[str, str]) -> None:
         self.name, self.floor = name, floor
         self._rig, self._places = rig, dict(zip((name, floor), places, strict=True))
 
+    @abstractmethod
     def counted(self) -> Mapping[str, int]:
         """Packets so far, by the counters of the material's outcomes."""
-        raise NotImplementedError
 
     def check(self) -> int:
         """Every flow of every scenario through the rules; their counters say which it was. Raises BenchError."""

@@ -226,3 +226,16 @@ def test_dynamic_sets_change_beside_rules_that_changed_in_place(host: Host) -> N
     host.netc("set", "add", "slow", "203.0.113.9")
     host.send(udp(53), 2)
     assert host.counts()["xdp", "wan.in.slowly"] == 2
+
+
+def test_a_kernel_that_cannot_tell_when_packets_were_judged_gets_a_whole_apply(host: Host) -> None:
+    path = write(host, ["drop udp dport 53 as dns"])
+    steps(host, path)
+    write(host, ["pass udp dport 53 as dns"])
+    command = host.command("apply", path)
+    at = command.index("-m")
+    without = "import sys\nfrom runtime import cli\nfrom runtime.backends import membarrier\nmembarrier.is_there = lambda: False\nsys.exit(cli.main(sys.argv[1:]))"
+    done = subprocess.run([*command[:at], "-c", without, *command[at + 2 :]], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "load wan.xdp" in done.stderr and IN_PLACE not in done.stderr
+    host.send(udp(53), 2)
+    assert host.counts()["xdp", "wan.in.dns"] == 2 and host.json("verify")["ok"]

@@ -107,6 +107,7 @@ def test_a_composed_bundle_is_the_old_one_but_for_what_changed(compiled: tuple[P
     assert [m for m in made.maps if m.role != "changes"] == [m for m in base.maps if m.role != "changes"]
     lines = {counter.name: counter.line for counter in made.counters}
     assert lines["wan.in.ssh"] == 4 and lines["wan.in.f0"] == 5 and "wan.in.old" not in lines
+    assert "beside the tables" in next(p.reason for p in made.placements if p.what == "wan.in.ssh")
     assert {p.what for p in made.placements} == {p.what for p in base.placements} - {"wan.in.old"} | {"wan.in.ssh"}
 
 
@@ -116,7 +117,9 @@ def test_a_change_that_no_compiler_wrote_is_refused(compiled: tuple[Path, Bundle
     delta = change.delta(index, "0" * 64, path, _DIGEST)
     with pytest.raises(BundleError, match="not a whole change"):
         changes.decode(changes.encode(delta)[:-2])
-    for wrong in ({"map": "wan.xdp.arena"}, {"added": (msgspec.structs.replace(delta.added[0], nth=40),)}):
+    rule = delta.added[0]
+    for wrong in ({"map": "wan.xdp.arena"}, {"added": (msgspec.structs.replace(rule, nth=40),)}, {"gone": ("wan.in.seen",)}, {"gone": ("lan.in.f1",)},
+                  {"added": (msgspec.structs.replace(rule, verdict="handed"),)}):  # fmt: skip
         with pytest.raises(BundleError, match="is not as a change has to be"):
             changes.decode(changes.encode(msgspec.structs.replace(delta, **wrong)))
     with pytest.raises(BundleError, match="a half of"):
