@@ -116,7 +116,7 @@ def _patient(deadline: float, work: Callable[[], T]) -> T:
 
 def _show(options: argparse.Namespace, told: Told, installed: Installed, outcome: Outcome | None) -> None:
     from runtime import output, set_words
-    from runtime.commands.apply import warn
+    from runtime.commands.outcome import warn
 
     if outcome is not None:
         warn(outcome)

@@ -1,0 +1,74 @@
+"""How a change of what is installed is told: its steps while they are done, its result, its warnings."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.outcome import Outcome, Report
+    from runtime.steps import Step
+
+
+def reporter(as_json: bool) -> Report:
+    """Progress on stderr, a line a step; only what changes something or takes it back, not every check."""
+
+    def report(what: str, step: Step) -> None:
+        from runtime import output
+
+        if what in ("do", "undo") and not as_json:
+            mark = output.paint("undo ", "yellow", sys.stderr) if what == "undo" else output.paint(f"{step.phase:5}", "dim", sys.stderr)
+            print(f"  {mark}  {output.printable(step.text)}", file=sys.stderr)
+
+    return report
+
+
+def warn(outcome: Outcome) -> None:
+    """What was recovered and what could not be cleaned up, on stderr."""
+    from runtime import output
+
+    for text in outcome.recovered:
+        output.show_warning(text)
+    for left in outcome.left:
+        output.show_warning(f"not cleaned up: {left.text}: {left.words}")
+
+
+def show(outcome: Outcome, command: str, json: bool) -> None:
+    """The result of a change, as lines or as one JSON document; warnings on stderr."""
+    from runtime import output
+
+    warn(outcome)
+    for skipped in outcome.plan.skipped if outcome.plan else ():
+        if not json:
+            print(f"skipped  {output.printable(skipped.text)}: {output.printable(skipped.words)}")
+    if json:
+        output.show_json(as_json(outcome, command))
+    else:
+        print(_line(outcome, command))
+
+
+def as_json(outcome: Outcome, command: str) -> dict[str, object]:
+    """What the change did, as JSON has it."""
+    import msgspec
+
+    return {
+        "command": command,
+        "changed": outcome.changed,
+        "generation": outcome.record.generation,
+        "installed": msgspec.to_builtins(outcome.record.current),
+        "steps": [p.step.text for p in outcome.plan.steps] if outcome.plan else [],
+        "skipped": [{"text": s.text, "words": s.words} for s in outcome.plan.skipped] if outcome.plan else [],
+        "left": [{"text": left.text, "words": left.words} for left in outcome.left],
+        "recovered": list(outcome.recovered),
+    }
+
+
+def _line(outcome: Outcome, command: str) -> str:
+    from runtime import output
+
+    current = outcome.record.current
+    if current is None:
+        return "removed: nothing of netc is installed" if outcome.changed else "nothing to do: nothing of netc is installed"
+    bound = ", ".join(f"{nic} on {device}" for nic, device in current.bindings.items())
+    what = f"{current.policy} ({current.bundle[:12]}), generation {current.generation}, {bound}"
+    return output.printable(f"{'rolled back' if command == 'rollback' else 'applied'}: {what}" if outcome.changed else f"nothing to do: {what} is installed and unchanged")
