@@ -128,8 +128,7 @@ def _watch(store: state.Store, context: Context) -> None:
             continue
         try:
             with lock.exclusive(store.directory, lock.WATCHDOG):
-                words = recover.recover(store, context, removing=False)
-            note(store, words)
+                note(store, recover.recover(store, context, removing=False))
             return
         except lock.LockedError:
             time.sleep(_POLL / 2)
