@@ -71,7 +71,9 @@ def warn_unfinished(target: targets.Target) -> None:
     if unfinished is None:
         return
     name = f"netc {unfinished.intent.command} (generation {unfinished.intent.generation})"
-    if trial.running(target.store):
+    if trial.running(target.store) and trial.is_over(unfinished):
+        output.show_warning(f"{name} was on trial, nobody confirmed it, and not all of it is taken back yet: netc recover does that")
+    elif trial.running(target.store):
         output.show_warning(f"{name} is on trial for {trial.left(unfinished):.0f} s more: netc confirm keeps it, netc rollback takes it back")
     else:
         output.show_warning(f"{name} is not finished: it is running, or it was cut short and netc recover ends it")
@@ -204,6 +206,7 @@ def run_status(options: argparse.Namespace) -> int:
         current, bundle, context = installed(target)
         on_trial = trial.running(target.store)
         seconds = trial.left(on_trial) if on_trial else 0.0
+        overdue = on_trial is not None and trial.is_over(on_trial)
         endings = watchdog.last(target.store)
         findings = verify.drift(context, bundle, current.generation)
         readings, sets, unreadable = _readings(context, bundle, current.generation)
@@ -212,7 +215,7 @@ def run_status(options: argparse.Namespace) -> int:
         output.show_json({**_status_json(current, bundle, findings, readings, sets), "trial": seconds, "watchdog": endings})
     else:
         _show_status(current, bundle, findings, readings, sets, endings)
-    return int(verify.failed(findings))
+    return int(overdue or verify.failed(findings))
 
 
 def _readings(context: Context, bundle: Bundle, generation: int) -> tuple[list[Reading], dict[str, int], list[Finding]]:

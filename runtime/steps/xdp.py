@@ -30,7 +30,7 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         objects.validate(new)
         _refuse_foreign(context, wanted)
         made.append(LoadStep(context, new, generation, tuple(nic for nic, _, _ in moves)))
-        if any(item.never for item in new.sets):
+        if any(item.never for item in new.sets) or (context.trial and new.sets):
             from runtime.steps import set_never
 
             made += set_never.steps(context, new, old)

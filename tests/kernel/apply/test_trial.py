@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from compiler import ir
+from runtime.journal import Journal
 from tests.kernel.apply.hosts import DNS, ESTABLISHED, SSH, Host, made, program, tcp, udp
 
 WEB = ir.Rule("web", "pass", ir.And((ir.Is("tcp"), ir.Within(ir.Field.DPORT, ((80, 80),)))), text="pass tcp dport 80")
@@ -126,3 +130,54 @@ def test_the_same_policy_has_no_trial(host: Host) -> None:
 def test_a_length_of_time_that_makes_no_sense_is_refused(host: Host, text: str) -> None:
     old, _ = bundles(host)
     assert "--confirm" in host.netc("apply", old, f"--confirm={text}", status=2).stderr
+
+
+def test_bpf_programs_go_back_when_every_process_is_dead(host: Host) -> None:
+    """The watchdog is killed, too: XDP judges by the old policy again, all the rest waits for netc recover."""
+    old, new = bundles(host)
+    host.netc("apply", old)
+    before = host.attached()
+    host.netc("apply", new, "--confirm", "2s")
+    host.send(tcp(80), 3)
+    for pid in watchdogs(host):
+        os.kill(pid, signal.SIGKILL)
+    deadline = Journal(host.directory / "state").unfinished()
+    assert deadline is not None and deadline.deadline is not None
+    time.sleep(max(0.0, deadline.deadline - time.monotonic()) + 0.05)
+    host.send(tcp(80), 5)
+    host.send(tcp(22), 4)
+    assert "not all of it is taken back" in host.netc("status", status=1).stderr
+    assert "nobody confirmed it: took back" in host.json("recover")["recovered"][0]
+    assert host.attached() == before and host.json("recover")["recovered"] == []
+    counts = host.counts()
+    assert counts["xdp", "wan.in.ssh"] == 4 and counts["xdp", "wan.in.retired"] == 3 and host.json("verify")["ok"]
+
+
+def watchdogs(host: Host) -> list[int]:
+    """Processes of this host's netc that outlived their command."""
+    found = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and str(host.directory).encode() in cmdline(entry)]
+    assert found
+    return found
+
+
+def cmdline(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_sets_of_what_is_on_trial_are_not_changed_by_hand(host: Host) -> None:
+    policies = {name: host.directory / f"{name}.netc" for name in ("old", "narrow")}
+    text = "nic wan { device wan0; xdp native }\nset office = { 198.51.100.0/24 }\nset banned : address timeout 10m size 1k NEVER full keep\n" \
+           "filter wan in {\n  drop src in banned as banned\n  drop udp dport 9 as trap then add src to banned for 10m\n  default drop\n}\n"  # fmt: skip
+    policies["old"].write_text(text.replace("NEVER", "never office"))
+    policies["narrow"].write_text(text.replace("NEVER ", ""))
+    host.netc("apply", policies["old"])
+    refused = host.netc("apply", policies["narrow"], "--confirm", "1m", status=1)
+    assert "set banned" in refused.stderr and "never office" in refused.stderr
+    policies["old"].write_text(text.replace("NEVER", "never office").replace("dport 9 ", "dport 7 "))
+    host.netc("apply", policies["old"], "--confirm", "1m")
+    assert "on trial" in host.netc("set", "add", "banned", "203.0.113.1", status=1).stderr
+    host.netc("confirm")
+    host.netc("set", "add", "banned", "203.0.113.1")
