@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,6 +106,8 @@ def _adopt(context: Context) -> None:
     """Move to a transient scope. A lab's watchdog ends with its lab; where systemd refuses, a detached process is what is to be had."""
     if context.netns or not _SYSTEMD.is_dir():
         return
+    import subprocess  # only where there is somebody to ask
+
     manager = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
     unit = ("ssa(sv)a(sa(sv))", f"netc-watchdog-{os.getpid()}.scope", "fail", "1", "PIDs", "au", "1", str(os.getpid()), "0")
     try:
