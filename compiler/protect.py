@@ -11,11 +11,12 @@ tell from what it keeps (the host's addresses are not in it). Packets that nft c
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from compiler import ir
 from compiler.diagnostics import Diagnostic
 from compiler.ir import Field
+from compiler.source import NOWHERE
 from compiler.space import Box, Region, Shape, Space, whole_shapes
 
 _SWAPPED = {Field.SRC: Field.DST, Field.DST: Field.SRC, Field.SPORT: Field.DPORT, Field.DPORT: Field.SPORT,
@@ -24,10 +25,10 @@ _MOST_PIECES = 32  # boxes that a region is broken into before the rest of the c
 _ONE_WAY = (Field.TCP_FLAGS, Field.ICMP_TYPE, Field.ICMP_CODE, Field.TTL, Field.DSCP, Field.LENGTH)
 
 
-def prove(program: ir.Program) -> list[Diagnostic]:
-    """One finding for each protected flow and thing that cuts it; nothing when every `protect` holds."""
+def prove(program: ir.Program, also: Sequence[ir.Protect] = ()) -> list[Diagnostic]:
+    """One finding for each protected flow and thing that cuts it; nothing when every `protect` holds, and what is `also` protected (also_protect.py)."""
     space = Space(program)
-    return [finding for protect in program.protects for finding in _prove(protect, program, space)]
+    return [finding for protect in (*program.protects, *also) for finding in _prove(protect, program, space)]
 
 
 def _prove(protect: ir.Protect, program: ir.Program, space: Space) -> Iterator[Diagnostic]:
@@ -35,8 +36,9 @@ def _prove(protect: ir.Protect, program: ir.Program, space: Space) -> Iterator[D
     for shape in whole_shapes():
         region = space.may(protect.when, shape)
         for finding in _cuts(region, protect, program, space):
-            if finding.notes[0] not in said:  # one finding a rule, not one a shape
-                said.add(finding.notes[0])
+            place = finding.notes[0] if finding.notes else finding.span
+            if place not in said:  # one finding a rule, not one a shape
+                said.add(place)
                 yield finding
 
 
@@ -118,8 +120,25 @@ def _steered_away(region: Region, steer: ir.Steer, protect: ir.Protect, space: S
 
 
 def _finding(code: str, message: str, protect: ir.Protect, span: ir.Span, cut: Region, place: ir.Chain | ir.Steer) -> Diagnostic:
+    if protect.span is NOWHERE:
+        return _of_the_command(code, message, protect, span, place)
     helps = f"pass the protected packets before it in {place.name}, or narrow one of the two; such a packet is: {_words(cut)}"
     return Diagnostic(code, message, protect.span, helps, ((span, "this cuts it"),))
+
+
+def _of_the_command(code: str, message: str, protect: ir.Protect, span: ir.Span, place: ir.Chain | ir.Steer) -> Diagnostic:
+    """What cuts the connection that the command is run over: nothing in the policy speaks of that."""
+    message = f"{message}: the connection that this command is run over ({protect.text})"
+    line = f"`protect {protect.nic} {{ {protect.text} }}`"
+    return Diagnostic(code, message, span, f"{_mend(protect, place)}; {line} in the policy proves it wherever you come from; --allow-lockout: apply it all the same")
+
+
+def _mend(protect: ir.Protect, place: ir.Chain | ir.Steer) -> str:
+    if isinstance(place, ir.Steer):
+        return f"leave it out in {place.name}"
+    ends = {"dport": "sport", "src": "dst", "dst": "src"} if place.direction == "out" else {}
+    words = " ".join(ends.get(word, word) for word in protect.text.split())
+    return f"write `pass {words}` in front of it in {place.name}"
 
 
 def reply(region: Region) -> Region:

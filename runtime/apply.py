@@ -10,11 +10,27 @@ import msgspec
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
-from runtime import admission, binding, boot, counters, lock, owner, plan, recover, slots, state, transaction, verify
+from runtime import (
+    admission,
+    binding,
+    boot,
+    counters,
+    lock,
+    lockout,
+    owner,
+    plan,
+    recover,
+    slots,
+    state,
+    transaction,
+    verify,
+)
 from runtime.context import Context
 from runtime.journal import Intent, Journal
+from runtime.lockout import Guarded
 from runtime.outcome import Outcome, Report
 from runtime.plan import Plan
+from runtime.steps import probes
 from runtime.transaction import Left
 
 
@@ -30,7 +46,8 @@ class OvertakenError(ApplyError):
 class Change:
     """A wanted state: a bundle's bytes on its devices, or nothing (None). take_over: also what another state directory installed.
 
-    onto: the only bundle that this may take the place of, by its hash; "": any.
+    onto: the only bundle that this may take the place of, by its hash; "": any. allow_lockout: also what could cut the connection that the command
+    is run over; proved: the connection that the bundle is proved to leave alone already.
     """
 
     command: str
@@ -38,6 +55,8 @@ class Change:
     bindings: Mapping[str, str]
     take_over: bool = False
     onto: str = ""
+    allow_lockout: bool = False
+    proved: Guarded | None = None
 
 
 @contextmanager
@@ -58,13 +77,24 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
     current = state.installed_here(record)
     old = store.bundle(current.bundle) if current else None
     new = admitted(change.data) if change.data is not None else None
+    guarded = require_proof(context, change)
     before = current.bindings if current else {}
     if change.data is None:  # a device that is gone took its part along; the rest is still to be removed
         before = binding.present(before)
     bound = with_devices(context, change.bindings, before)
     if not change.take_over:
         owner.require_roots(bound, new, current)
-    return plan.build(bound, new, old, record.generation + 1), bound
+    return probes.added(plan.build(bound, new, old, record.generation + 1), bound, guarded), bound
+
+
+def require_proof(context: Context, change: Change) -> Guarded | None:
+    """The connection that the change is proved to leave alone; None where there is none, or it may be cut. Raises CompilerFailed."""
+    if change.data is None or change.allow_lockout:
+        return None
+    known = lockout.guarded(context)
+    if known != change.proved:
+        lockout.require(known, change.bindings, change.data)
+    return known
 
 
 def _record(store: state.Store, context: Context) -> state.Record:

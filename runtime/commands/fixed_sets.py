@@ -55,7 +55,7 @@ def change(options: argparse.Namespace, target: Target, action: str) -> int:
             if not data:
                 _show(options, told, installed, None)
                 return 0
-            wanted = apply.Change("set", data, installed.bindings, onto=installed.bundle)
+            wanted = apply.Change("set", data, installed.bindings, onto=installed.bundle, allow_lockout=options.allow_lockout)
             try:
                 outcome = _patient(deadline, partial(apply.apply, target.store, target.context, wanted, _unseen))
             except apply.OvertakenError:

@@ -1,0 +1,184 @@
+"""An apply over ssh cannot cut the connection that it is made over: refused with the rule, or taken back by the probe behind the flip."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.apply.hosts import ROOT, Host, tcp
+
+CLIENT, HERE = "192.0.2.7", "192.0.2.1"
+OVER_SSH = {"SSH_CONNECTION": f"{CLIENT} 50123 {HERE} 22"}
+HEAD = "nic wan { device wan0; xdp native }\n"
+
+
+@pytest.fixture
+def server(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host with an address, and the environment of a login over ssh."""
+    host.run("ip", "address", "add", f"{HERE}/24", "dev", "wan0")
+    monkeypatch.setenv("SSH_CONNECTION", OVER_SSH["SSH_CONNECTION"])
+    return host
+
+
+def policy(host: Host, *rules: str, head: str = HEAD, default: str = "drop", name: str = "edge.netc") -> Path:
+    path = host.directory / name
+    path.write_text(head + "filter wan in {\n" + "".join(f"  {rule}\n" for rule in rules) + f"  default {default}\n}}\n")
+    return path
+
+
+def compiled(host: Host, path: Path) -> Path:
+    bundle = path.with_suffix(".bundle")
+    subprocess.run([sys.executable, "-m", "runtime.cli", "compile", path, "-o", bundle], cwd=ROOT, check=True)
+    return bundle
+
+
+GOOD = ("pass tcp dport 22 as ssh",)
+CUTS = (("drop src 192.0.2.0/28", "pass tcp dport 22"), ("pass tcp dport 22 src 192.0.2.8",), ("pass tcp dport 22 limit 10pps",))
+
+
+@pytest.mark.parametrize("rules", CUTS, ids=["a rule", "the default", "a limit"])
+@pytest.mark.parametrize("command", ["plan", "apply"])
+@pytest.mark.parametrize("kind", ["policy", "bundle"])
+def test_what_could_cut_the_connection_is_refused_with_the_rule(server: Host, rules: tuple[str, ...], command: str, kind: str) -> None:
+    path = policy(server, *rules)
+    before = server.attached()
+    refused = server.netc(command, path if kind == "policy" else compiled(server, path), status=1).stderr
+    line = 3 if rules[0].startswith("drop") else 2
+    assert f"edge.netc:{line}:" in refused and "the connection that this command is run over" in refused
+    assert f"`protect wan {{ tcp dport 22 src {CLIENT} dst {HERE} }}`" in refused and "--allow-lockout" in refused
+    assert server.attached() == before
+
+
+def test_allowed_when_it_is_asked_for(server: Host) -> None:
+    path = policy(server, *CUTS[0])
+    assert server.json("apply", path, "--allow-lockout")["changed"]
+    assert not server.json("apply", compiled(server, path))["changed"], "what is in force already is no change"
+
+
+def test_what_leaves_it_alone_is_applied_and_probed(server: Host) -> None:
+    applied = server.json("apply", policy(server, *GOOD))
+    assert applied["steps"].count("probe what is protected") == 1
+    assert server.counts()["xdp", "wan.in.ssh"] == 1, "the probe was judged by the new program"
+    assert "netc-probe" not in server.run("nft", "list", "tables")
+
+
+def test_a_rollback_is_proved_too(server: Host) -> None:
+    server.netc("apply", policy(server, *CUTS[0]), "--allow-lockout")
+    server.netc("apply", policy(server, *GOOD))
+    assert "edge.netc:3:" in server.netc("rollback", status=1).stderr
+    assert server.json("rollback", "--allow-lockout")["changed"]
+
+
+def test_a_set_that_grows_over_the_client_is_refused(server: Host) -> None:
+    head = HEAD + "set bad = { 203.0.113.0/24 }\n"
+    server.netc("apply", policy(server, "drop src in bad", *GOOD, head=head))
+    assert "edge.netc:4:" in server.netc("set", "add", "bad", CLIENT, status=1).stderr
+    assert server.netc("set", "add", "bad", "198.51.100.7").stdout
+    assert server.netc("set", "add", "bad", CLIENT, "--allow-lockout").stdout
+
+
+def test_a_session_of_another_namespace_or_device_is_no_matter(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", OVER_SSH["SSH_CONNECTION"])
+    assert host.json("apply", policy(host, "drop tcp"))["changed"], "its address is not here"
+    host.run("ip", "link", "add", "mgmt0", "type", "dummy")
+    host.run("ip", "address", "add", f"{HERE}/24", "dev", "mgmt0")
+    host.run("ip", "link", "set", "mgmt0", "up")
+    assert host.json("apply", policy(host, "drop tcp dport 23"))["changed"], "it comes in by a device that is not netc's"
+
+
+def test_the_devices_under_the_connection_count(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.run("ip", "link", "add", "link", "wan0", "name", "wan0.10", "type", "vlan", "id", "10")
+    host.run("ip", "address", "add", f"{HERE}/24", "dev", "wan0.10")
+    host.run("ip", "link", "set", "wan0.10", "up")
+    monkeypatch.setenv("SSH_CONNECTION", OVER_SSH["SSH_CONNECTION"])
+    assert "the connection that this command is run over" in host.netc("apply", policy(host, "drop vlan 10", *GOOD), status=1).stderr
+    host.netc("apply", policy(host, *GOOD))
+    assert host.counts()["xdp", "wan.in.ssh"] == 1, "the probe has the tag"
+
+
+def test_a_foreign_table_behind_the_flip_takes_the_apply_back(server: Host) -> None:
+    """Inserted when XDP is flipped and before the probe: the probe before met nothing of it."""
+    server.netc("apply", policy(server, *GOOD))
+    program = server.attached()["xdp"]
+    script = """
+import sys
+from runtime import cli, transaction
+import subprocess
+real = transaction.run
+def run(steps, log, commit, report):
+    def told(what, step):
+        if what == "do" and step.text == "probe what is protected":
+            subprocess.run(["nft", "-f", "-"], input="table inet foreign { chain c { type filter hook input priority 300; tcp dport 22 drop; }; }", text=True, check=True)
+        report(what, step)
+    return real(steps, log, commit, told)
+transaction.run = run
+sys.exit(cli.main(sys.argv[1:]))
+"""
+    arguments = server.command("apply", policy(server, *GOOD, "pass udp dport 53 as dns"))
+    at = arguments.index("-m")
+    done = subprocess.run([*arguments[:at], "-c", script, *arguments[at + 2 :]], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1 and "arrived before the change and does not now" in done.stderr, done.stderr
+    assert f"{CLIENT}:" in done.stderr and "steps were taken back" in done.stderr
+    assert server.attached()["xdp"] == program and "netc-probe" not in server.run("nft", "list", "tables")
+    assert server.json("status")["installed"]["generation"] == 1
+
+
+def test_what_never_arrived_is_told_and_no_reason_to_go_back(server: Host) -> None:
+    server.run("nft", "add table inet foreign; add chain inet foreign c { type filter hook input priority 0; }; add rule inet foreign c tcp dport 22 drop")
+    assert "did not before the change either" in server.netc("apply", policy(server, *GOOD)).stderr
+
+
+def test_a_rule_change_in_place_is_proved(server: Host) -> None:
+    filler = [f"drop udp src 10.{n // 200}.{n % 200}.0/24 dport {1000 + n % 7}-{1100 + n % 7} as f{n}" for n in range(300)]
+    server.netc("apply", policy(server, *GOOD, *filler))
+    quiet = server.json("apply", policy(server, *GOOD, "drop tcp dport 23 as telnet", *filler))
+    assert "in place" in quiet["steps"][0] and len(quiet["steps"]) == 1
+    refused = server.netc("apply", policy(server, "drop tcp src 192.0.2.0/24 as cut", *GOOD, *filler), status=1).stderr
+    assert "edge.netc:3:" in refused
+
+
+def test_from_another_address_the_first_change_is_proved_whole(server: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    filler = [f"drop udp src 10.{n // 200}.{n % 200}.0/24 dport {1000 + n % 7}-{1100 + n % 7} as f{n}" for n in range(300)]
+    cuts = "drop tcp src 192.0.2.9 as nine"
+    server.netc("apply", policy(server, cuts, *GOOD, *filler))
+    monkeypatch.setenv("SSH_CONNECTION", f"192.0.2.9 50123 {HERE} 22")
+    more = policy(server, cuts, *GOOD, "drop tcp dport 23 as telnet", *filler)
+    assert "`drop tcp src 192.0.2.9 as nine`" in server.netc("apply", more, status=1).stderr
+    assert server.json("apply", more, "--allow-lockout")["changed"]
+
+
+def test_a_bundle_without_its_text_is_refused_and_not_skipped(server: Host) -> None:
+    import msgspec
+
+    from compiler import bundle as bundles
+
+    path = compiled(server, policy(server, *GOOD))
+    bare = msgspec.structs.replace(bundles.decode(path.read_bytes()), sources=())
+    refused = server.netc("apply", server.write(bundles.encode(bare)), status=1).stderr
+    assert "does not hold its policy's text" in refused and "it is not proved" in refused
+    assert server.json("apply", server.directory / "p.bundle", "--allow-lockout")["changed"]
+
+
+def test_protects_of_the_policy_are_probed(host: Host) -> None:
+    host.run("ip", "address", "add", f"{HERE}/24", "dev", "wan0")
+    head = HEAD + "set office = { 192.0.2.16/28, 192.0.2.64/28 }\nprotect wan { tcp dport 22 src in office; icmp; udp dport 53 src 192.0.2.99; sctp dport 9 }\n"
+    rules = ("pass tcp dport 22 src in office as ssh", "pass icmp as ping", "pass udp dport 53 as dns", "pass sctp dport 9 as sigtran")
+    applied = host.netc("apply", policy(host, *rules, head=head))
+    assert "warning" not in applied.stderr
+    counts = host.counts()
+    assert [counts["xdp", f"wan.in.{name}"] for name in ("ssh", "ping", "dns", "sigtran")] == [2, 1, 1, 1]
+    assert json.loads(host.run("nft", "-j", "list", "tables"))["nftables"][1:] == []
+
+
+@pytest.mark.parametrize("mode", ["native", "generic", "none"])
+def test_probes_in_every_mode(server: Host, mode: str) -> None:
+    head = f"nic wan {{ device wan0; xdp {mode} }}\n"
+    done = server.netc("apply", policy(server, "drop udp dport 99", "pass established", *GOOD, head=head))
+    assert "warning" not in done.stderr and "error" not in done.stderr
+    ssh = sum(count for (_, name), count in server.counts().items() if name == "wan.in.ssh")
+    assert ssh == 1
+    server.send(tcp(22, CLIENT), 2)
