@@ -94,6 +94,7 @@ COUNTER_SLOTS = tuple(1 << bits for bits in range(14, 20))  # of a nic's counter
 MAX_COUNTERS = COUNTER_SLOTS[-1] // 2 - 1  # of a nic: slot 0 is nobody's
 BUCKET_SLOTS = 16384  # of a nic, for limits that are not `per` something
 SCRATCH_SIZE = 256
+MAX_PROTECTED = 64  # flows that are probed at an apply
 CONFIG_WORDS = ("ifb_ifindex", "class_base")  # class_base: what a classifier adds to every class's minor number
 GENERATION_MINORS = 0x1000  # minor numbers of one generation of tc classes: class_base is a multiple of it
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Literal
 
 from compiler import ir, ranges
-from compiler.bundle import Protected
+from compiler.bundle import MAX_PROTECTED, Protected
 from compiler.ir import Field, Ranges
 from compiler.space import Box, Region, Shape, Space, whole_shapes
 
-MOST = 4  # flows of one `protect` and shape of packet
+_EACH = 4  # flows of one `protect` and shape of packet
 _KNOWN = {Field.SRC, Field.DST, Field.SPORT, Field.DPORT, Field.PROTO, Field.ETHERTYPE, Field.ICMP_TYPE, Field.ICMP_CODE,
           Field.TCP_FLAGS, Field.DSCP, Field.TTL, Field.VLAN}  # fmt: skip
 _SYN, _ECHO = 2, {4: 8, 6: 128}
@@ -24,9 +24,10 @@ _TTL = 64
 
 
 def flows(program: ir.Program) -> tuple[Protected, ...]:
-    """Some of each `protect`: the first range of every field, then the second of each, and so on."""
+    """The first range of every field of each `protect`, then the second of each, and so on; so many of all that probing them takes no time."""
     space = Space(program)
-    return tuple(flow for protect in program.protects for region in _regions(protect, space) for flow in islice(_of(region, protect), MOST))
+    found = [islice(_of(region, protect), _EACH) for protect in program.protects for region in _regions(protect, space)]
+    return tuple(islice((flow for turn in zip_longest(*found) for flow in turn if flow is not None), MAX_PROTECTED))
 
 
 def _regions(protect: ir.Protect, space: Space) -> Iterator[Region]:

@@ -81,7 +81,7 @@ def _mac(ifindex: int, here: _Here) -> bytes:
 
 def _destination(flow: Protected, interfaces: Sequence[Interface], here: _Here) -> Address | None:
     """An address of this host that the flow allows, the device's own first; else the first that it names: such packets are routed on."""
-    wanted = [each.ip for each in (*interfaces, *sorted(here.of, key=str)) if each.version == flow.family and _allows(flow.dst, each.ip)]
+    wanted = [each.ip for each in (*interfaces, *sorted(here.of, key=str)) if each.version == flow.family and not each.is_loopback and _allows(flow.dst, each.ip)]
     if wanted:
         return wanted[0]
     return next(_few(flow.dst), None) if flow.dst[0] else None
