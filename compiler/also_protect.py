@@ -32,8 +32,10 @@ class Flow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What is to be proved of a policy with these nics (name: the device that it says)."""
         ends = (Field.SRC, ordinal(self.client)), (Field.DST, ordinal(self.local)), (Field.DPORT, self.port)
         when = ir.And((ir.Is("tcp"), *(ir.Within(field, ((value, value),)) for field, value in ends)))
+        finding = "arp" if ends[0][1] >= ir.V4_BASE else "nd"  # how both ends find each other's hardware address
+        flows = (when, f"tcp dport {self.port} src {self.client} dst {self.local}"), (ir.Is(finding), finding)
         here = [name for name, device in nics.items() if self.bound.get(name, device) in self.devices]
-        return tuple(ir.Protect(name, when, f"tcp dport {self.port} src {self.client} dst {self.local}", NOWHERE) for name in here)
+        return tuple(ir.Protect(name, expr, text, NOWHERE) for name in here for expr, text in flows)
 
 
 def decode(text: str) -> Flow:

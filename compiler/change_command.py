@@ -1,4 +1,4 @@
-"""`change INDEX POLICY BASE ALSO [TARGET]`: what of an applied policy's tables a changed text changes, on stdout. ALSO: compiler.also_protect.Flow, or "".
+"""`change INDEX POLICY BASE [ALSO [TARGET]]`: what of an applied policy's tables a changed text changes, on stdout. ALSO: compiler.also_protect.Flow, or "".
 
 Either a change as a file (tables.changes), or one line of JSON: {"whole": why}. Apart from cli.py, since what that needs takes as long as the answer.
 """
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """The exit status; 1 where the index or the profile cannot be read."""
     gc.disable()
-    index, policy, base, also, *target = arguments
+    index, policy, base, *more = arguments
+    also, *target = more or [""]
     try:
         known = msgspec.json.decode(Path(index).read_bytes(), type=change_index.Index)
         found = change.delta(known, base, Path(policy), change_index.profile_digest(target[0] if target else None), _also(also))

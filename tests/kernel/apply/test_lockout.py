@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.apply.hosts import ROOT, Host, tcp
+from tests.pure.space import test_lockout_policies as lockout_policies
 
 CLIENT, HERE = "192.0.2.7", "192.0.2.1"
 OVER_SSH = {"SSH_CONNECTION": f"{CLIENT} 50123 {HERE} 22"}
@@ -185,3 +186,19 @@ def test_probes_in_every_mode(server: Host, mode: str) -> None:
     ssh = sum(count for (_, name), count in server.counts().items() if name == "wan.in.ssh")
     assert ssh == 1
     server.send(tcp(22, CLIENT), 2)
+
+
+@pytest.mark.parametrize("number", [number for number in range(200) if lockout_policies.made(number)[0].client.version == 4][:100:16])
+def test_policies_that_miss_by_one_let_the_probe_through(host: Host, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Some of the thousand of tests/pure/space/test_lockout_policies.py, on a host that has the flow's address."""
+    case, (_, miss) = lockout_policies.made(number)
+    host.run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan0p")
+    host.run("ip", "address", "add", f"{case.local.network_address}/24", "dev", "wan0")
+    host.run("ip", "route", "add", "default", "dev", "wan0")
+    if case.over_ssh:
+        monkeypatch.setenv("SSH_CONNECTION", f"{case.client.network_address} 50123 {case.local.network_address} {case.port}")
+    path = host.directory / "edge.netc"
+    path.write_text(miss.text(case))
+    applied = host.netc("apply", path, "--nic", "wan=wan0", "--nic", "lan=lan0")
+    assert "probe what is protected" in applied.stderr and "arrive" not in applied.stderr, applied.stderr
+    assert sum(count for (_, name), count in host.counts().items() if name.startswith("wan.in.") and name.endswith((".wanted", ".x", ".y", ".default"))) >= 1
