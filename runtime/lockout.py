@@ -7,7 +7,6 @@ by (of a VLAN its parent, of a bridge its ports). A device that no nic is bound 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -71,6 +70,8 @@ def require(known: Guarded | None, bindings: Mapping[str, str], data: bytes) -> 
     """Prove that a bundle leaves the connection alone. Raises compiler_child.CompilerFailed with what cuts it, or why it cannot be proved."""
     if known is None or not known.touches(bindings):
         return
+    import tempfile
+
     from runtime import compiler_child
 
     with tempfile.NamedTemporaryFile(prefix="netc-prove-") as file:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from runtime import probe_frame
 from runtime.backends import bpf
@@ -70,8 +71,8 @@ def _table(probes: Sequence[Probe]) -> Iterator[None]:
 
 
 def remove_stray() -> None:
-    """The table of a probe that was cut short. Raises NftError."""
-    if ("inet", TABLE) in backend.tables():
+    """The table of a probe that was cut short; where libnftables' binding is not installed, none was made. Raises NftError."""
+    if find_spec("nftables") and ("inet", TABLE) in backend.tables():
         backend.run(_gone())
 
 

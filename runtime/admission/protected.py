@@ -9,7 +9,7 @@ from compiler.bundle import MAX_PROTECTED, Bundle, Protected
 from runtime.admission.refusal import refuse
 
 _MAX_VLAN = 4094
-_MAX_NAME = 4096  # characters of a condition: it is only shown
+_MAX_TEXT = 4096  # characters of a condition: it is only shown
 
 
 def check_protected(bundle: Bundle, nics: Collection[str]) -> None:
@@ -20,7 +20,7 @@ def check_protected(bundle: Bundle, nics: Collection[str]) -> None:
         where = f"protect {flow.text[:80]}"
         if flow.nic not in nics:
             refuse(where, f"there is no nic {flow.nic}")
-        if flow.vlan > _MAX_VLAN or len(flow.text) > _MAX_NAME:
+        if flow.vlan > _MAX_VLAN or len(flow.text) > _MAX_TEXT:
             refuse(where, f"no flow has the tag {flow.vlan}, or so long a text")
         for ends in (flow.src, flow.dst):
             _check_ends(where, flow, ends)

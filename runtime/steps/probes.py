@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 from compiler.bundle import Protected
 from runtime import probe_flows, probing
 from runtime.backends.netlink import NetlinkError
+from runtime.backends.nft import NftError
 from runtime.context import Context
 from runtime.lockout import Guarded
 from runtime.plan import Plan, Planned
 from runtime.probing import Probe, ProbeError
 from runtime.steps import StepError
+from runtime.transaction import Left
 
 
 @dataclass(slots=True)
@@ -103,6 +105,15 @@ def added(plan: Plan, context: Context, guarded: Guarded | None) -> Plan:
     end = next((n for n, item in enumerate(plan.steps) if item.step.phase == "clean"), len(plan.steps))
     steps = (*plan.steps[:at], Planned("probe", BeforeStep(probed)), *plan.steps[at:end], Planned("probe", ProbeStep(probed)), *plan.steps[end:])
     return replace(plan, steps=steps)
+
+
+def stray() -> list[Left]:
+    """Take away the table of a probe in which a process died; what could not be."""
+    try:
+        probing.remove_stray()
+    except NftError as error:
+        return [Left(f"nft table inet {probing.TABLE}", str(error))]
+    return []
 
 
 def _words(probe: Probe) -> str:

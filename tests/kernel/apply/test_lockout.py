@@ -202,3 +202,32 @@ def test_policies_that_miss_by_one_let_the_probe_through(host: Host, monkeypatch
     applied = host.netc("apply", path, "--nic", "wan=wan0", "--nic", "lan=lan0")
     assert "probe what is protected" in applied.stderr and "arrive" not in applied.stderr, applied.stderr
     assert sum(count for (_, name), count in host.counts().items() if name.startswith("wan.in.") and name.endswith((".wanted", ".x", ".y", ".default"))) >= 1
+
+
+def test_a_probe_that_is_killed_leaves_nothing_behind(server: Host) -> None:
+    """In the probe behind the flip, with its table there: the next command takes the apply back, and the table away."""
+    server.netc("apply", policy(server, *GOOD))
+    program = server.attached()["xdp"]
+    script = ("import os, signal, sys\nfrom runtime import cli, probing\nreal, times = probing._inject, []\n"
+              "def inject(context, probe):\n    real(context, probe)\n    times.append(1)\n    len(times) == 2 and os.kill(os.getpid(), signal.SIGKILL)\n"
+              "probing._inject = inject\nsys.exit(cli.main(sys.argv[1:]))\n")  # fmt: skip
+    arguments = server.command("apply", policy(server, *GOOD, "pass udp dport 53 as dns"))
+    at = arguments.index("-m")
+    assert subprocess.run([*arguments[:at], "-c", script, *arguments[at + 2 :]], cwd=ROOT, capture_output=True, check=False).returncode == -9
+    assert "netc-probe" in server.run("nft", "list", "tables") and server.attached()["xdp"] != program
+    assert "was cut short" in server.json("apply", policy(server, *GOOD))["recovered"][0]
+    assert server.attached()["xdp"] == program and "netc-probe" not in server.run("nft", "list", "tables")
+
+
+def test_probes_need_no_more_than_netc_itself(server: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: the program is found by its pin, not by its number."""
+    monkeypatch.delenv("SSH_CONNECTION")
+    head = HEAD + "protect wan { tcp dport 22 }\n"
+    server.netc("apply", policy(server, *GOOD, head=head))
+    bundle = compiled(server, policy(server, *GOOD, "pass udp dport 53 as dns", head=head))
+    few = "+bpf,+net_admin,+perfmon"
+    enter = server.command("apply", bundle)
+    command = [*enter[:2], "setpriv", "--bounding-set", f"-all,{few}", "--inh-caps", f"-all,{few}", *enter[2:]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+    assert server.counts()["xdp", "wan.in.ssh"] == 3, "once at the first apply, and before and behind the flip of the second"
