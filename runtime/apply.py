@@ -47,7 +47,7 @@ class Change:
     """A wanted state: a bundle's bytes on its devices, or nothing (None). take_over: also what another state directory installed.
 
     onto: the only bundle that this may take the place of, by its hash; "": any. allow_lockout: also what could cut the connection that the command
-    is run over; proved: the connection that the bundle is proved to leave alone already.
+    is run over; proved: the connection that the bundle is proved to leave alone already; as_json: how the compiler tells what is not.
     """
 
     command: str
@@ -57,6 +57,7 @@ class Change:
     onto: str = ""
     allow_lockout: bool = False
     proved: Guarded | None = None
+    as_json: bool = False
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def require_proof(context: Context, change: Change) -> Guarded | None:
         return None
     known = lockout.guarded(context)
     if known != change.proved:
-        lockout.require(known, change.bindings, change.data)
+        lockout.require(known, change.bindings, change.data, change.as_json)
     return known
 
 

@@ -22,6 +22,8 @@ ALLOW = "--allow-lockout"
 _UNKNOWN = ("it is not known from where you are connected, so no policy is proved to leave the connection alone\n"
             "  = help: write a `protect` for it into the policy; or keep SSH_CONNECTION in the environment (sudo --preserve-env=SSH_CONNECTION)")  # fmt: skip
 
+_TUNNEL = "what carries it is not proved to be left alone\n  = help: write a `protect` for the tunnel's own packets into the policy"
+
 
 class Guarded(NamedTuple):
     """A connection and the ways by which it can come in here. text: what a compiler is to prove, but for which nic is bound to which device."""
@@ -44,19 +46,22 @@ def guarded(context: Context) -> Guarded | None:
     found = session.current()
     if found.session is None:
         if found.remote and not context.netns and _somebody_is_connected():
-            _warn_once()
+            _warn_once(_UNKNOWN)
         return None
     from runtime.backends import routes  # netlink: only over a connection
 
     here, there = (routes.plain(text) for text in (found.session.local, found.session.client))
     if here not in {interface.ip for interface in routes.local_addresses()}:
         return None
-    return Guarded(found.session, tuple(routes.ways_in(routes.device_to(there, here), routes.devices())))
+    devices, index = routes.devices(), routes.device_to(there, here)
+    if index in devices and devices[index].kind in routes.TUNNELS:
+        _warn_once(f"you are connected through the tunnel {devices[index].name}: {_TUNNEL}")
+    return Guarded(found.session, tuple(routes.ways_in(index, devices)))
 
 
 @cache
-def _warn_once() -> None:
-    output.show_warning(_UNKNOWN)
+def _warn_once(text: str) -> None:
+    output.show_warning(text)
 
 
 def _somebody_is_connected() -> bool:
@@ -66,8 +71,8 @@ def _somebody_is_connected() -> bool:
     return any(not ip_address(each.client).is_loopback for _, each in session.established(session.PROC / "thread-self/net"))
 
 
-def require(known: Guarded | None, bindings: Mapping[str, str], data: bytes) -> None:
-    """Prove that a bundle leaves the connection alone. Raises compiler_child.CompilerFailed with what cuts it, or why it cannot be proved."""
+def require(known: Guarded | None, bindings: Mapping[str, str], data: bytes, as_json: bool) -> None:
+    """Prove that a bundle leaves the connection alone. Raises compiler_child.CompilerFailed with what cuts it (as_json: as JSON), or why it cannot be proved."""
     if known is None or not known.touches(bindings):
         return
     import tempfile
@@ -78,7 +83,7 @@ def require(known: Guarded | None, bindings: Mapping[str, str], data: bytes) -> 
         file.write(data)
         file.flush()
         try:
-            answer = compiler_child.run_child(["prove", file.name, "--also-protect", known.option(bindings)])
+            answer = compiler_child.run_child(["prove", file.name, "--also-protect", known.option(bindings), *(["--json"] if as_json else [])])
         except compiler_child.CompilerFailed as error:
             raise compiler_child.CompilerFailed(f"{_refused(known)}: {error}\n  = help: {ALLOW} does it without a proof", error.messages) from None
     if answer.status != 0:

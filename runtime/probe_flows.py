@@ -61,7 +61,7 @@ def _of_session(guarded: Guarded, way: Way, device: Device, here: _Here) -> Prob
     """As the connection's own packets, but from another port: it is not to meddle with the connection."""
     src, dst = ip_address(guarded.session.client), ip_address(guarded.session.local)
     sport = next(port for port in iter(probing.port, 0) if port != guarded.session.client_port)
-    top = next(index for index, each in here.links.items() if each.name == guarded.ways[0].device)
+    top = next((index for index, each in here.links.items() if each.name == guarded.ways[0].device), device.ifindex)
     packet = Packet(_mac(top, here), src, dst, _TCP, sport, guarded.session.local_port, 0, _SYN, way.vlan, 0, 64, probing.number(dst))
     return Probe(f"{device.nic} tcp dport {guarded.session.local_port} src {src} dst {dst} (the connection of this command)", device, packet, True)
 

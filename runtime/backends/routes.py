@@ -22,6 +22,7 @@ _RTA_DST, _RTA_SRC, _RTA_OIF = 1, 2, 4
 _IFLA_IFNAME, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 3, 5, 10, 18, 37
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VLAN_ID = 1, 2, 1
 _ON_ANOTHER = ("vlan", "macvlan", "ipvlan", "macsec")  # whose packets are those of the device under them, in other clothes at most
+TUNNELS = ("wireguard", "tun", "vxlan", "geneve", "gre", "gretap", "ip6gre", "ip6gretap", "erspan", "ipip", "sit", "ip6tnl", "vti", "vti6", "xfrm", "ppp")
 _NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EINVAL, errno.EACCES)
 
 

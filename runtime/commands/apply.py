@@ -96,7 +96,7 @@ def wanted_change(command: str, data: bytes, options: argparse.Namespace, target
 
     bundle = apply.admitted(data)
     wanted = bound([nic.name for nic in bundle.nics], options, target)
-    return apply.Change(command, data, binding.choose(bundle, wanted), options.take_over, allow_lockout=options.allow_lockout, proved=proved)
+    return apply.Change(command, data, binding.choose(bundle, wanted), options.take_over, allow_lockout=options.allow_lockout, proved=proved, as_json=options.json)
 
 
 def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespace) -> int:

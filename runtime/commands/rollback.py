@@ -51,5 +51,5 @@ def roll_back(target: targets.Target, as_json: bool, allow_lockout: bool) -> Out
     if before is None:
         raise apply.ApplyError("there is nothing to roll back to: no other bundle was installed before")
     data = target.store.bundle_bytes(before.bundle)
-    change = apply.Change("rollback", data, before.bindings, allow_lockout=allow_lockout)
+    change = apply.Change("rollback", data, before.bindings, allow_lockout=allow_lockout, as_json=as_json)
     return apply.apply(target.store, target.context, change, outcomes.reporter(as_json))

@@ -231,3 +231,43 @@ def test_probes_need_no_more_than_netc_itself(server: Host, monkeypatch: pytest.
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
     assert server.counts()["xdp", "wan.in.ssh"] == 3, "once at the first apply, and before and behind the flip of the second"
+
+
+MORE = ("steer wan { tcp dport 22 to cpu 0 as s }\n", "shape wan in rate 100mbit { class all { default } }\n", "shape wan out rate 100mbit { class all { default } }\n")
+
+
+@pytest.mark.parametrize("more", MORE, ids=["to another CPU", "through an ifb", "shaped"])
+def test_probes_come_by_every_way(server: Host, more: str) -> None:
+    done = server.netc("apply", policy(server, *GOOD, head=HEAD + more))
+    assert "arrive" not in done.stderr and "could not" not in done.stderr, done.stderr
+    done = server.netc("apply", policy(server, *GOOD, "drop udp dport 53", head=HEAD + more))
+    assert "arrive" not in done.stderr and "could not" not in done.stderr, done.stderr
+    assert server.counts()["xdp", "wan.in.ssh"] == 3
+
+
+def test_over_ip6(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=0", "net.ipv6.conf.wan0.disable_ipv6=0")
+    host.run("ip", "address", "add", "2001:db8::1/64", "dev", "wan0", "nodad")
+    monkeypatch.setenv("SSH_CONNECTION", "2001:db8::7 50123 2001:db8::1 22")
+    refused = host.netc("apply", policy(host, "drop src 2001:db8::/64", *GOOD), status=1).stderr
+    assert "`protect wan { tcp dport 22 src 2001:db8::7 dst 2001:db8::1 }`" in refused
+    assert "(nd)" in host.netc("apply", policy(host, "drop nd", *GOOD), status=1).stderr
+    head = HEAD + "protect wan { icmp6 echo-request; udp dport 53 src 2001:db8::/64; proto 50 ip6 }\n"
+    done = host.netc("apply", policy(host, *GOOD, "pass icmp6 as ping", "pass udp dport 53 as dns", "pass proto 50 as esp", head=head))
+    assert "arrive" not in done.stderr and "could not" not in done.stderr, done.stderr
+    counts = host.counts()
+    assert [counts["xdp", f"wan.in.{name}"] for name in ("ssh", "dns", "esp")] == [1, 1, 1] and counts["xdp", "wan.in.ping"] >= 1
+
+
+def test_through_a_tunnel_is_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.run("ip", "link", "add", "tun9", "type", "vxlan", "id", "3", "dstport", "4789", "dev", "wan0")
+    host.run("ip", "address", "add", f"{HERE}/24", "dev", "tun9")
+    host.run("ip", "link", "set", "tun9", "up")
+    monkeypatch.setenv("SSH_CONNECTION", OVER_SSH["SSH_CONNECTION"])
+    assert host.netc("plan", policy(host, "drop tcp dport 23"), status=2).stderr.count("through the tunnel tun9") == 1
+
+
+def test_a_refused_bundle_is_told_as_json(server: Host) -> None:
+    bundle = compiled(server, policy(server, *CUTS[0]))
+    line = json.loads(server.netc("apply", bundle, "--json", status=1).stderr.splitlines()[0])
+    assert line["code"] == "N601" and line["span"]["line"] == 3
