@@ -16,6 +16,7 @@ from runtime import (
     boot,
     counters,
     lock,
+    lockout,
     owner,
     plan,
     recover,
@@ -28,8 +29,10 @@ from runtime import (
 )
 from runtime.context import Context
 from runtime.journal import Intent, Journal
+from runtime.lockout import Guarded
 from runtime.outcome import Outcome, Report
 from runtime.plan import Plan
+from runtime.steps import probes
 from runtime.transaction import Left
 
 
@@ -46,6 +49,8 @@ class Change:
     """A wanted state: a bundle's bytes on its devices, or nothing (None). take_over: also what another state directory installed.
 
     onto: the only bundle that this may take the place of, by its hash; "": any. trial: seconds in which it has to be confirmed; 0.0: it need not be.
+    allow_lockout: also what could cut the connection that the command
+    is run over; proved: the connection that the bundle is proved to leave alone already; as_json: how the compiler tells what is not.
     """
 
     command: str
@@ -54,6 +59,9 @@ class Change:
     take_over: bool = False
     onto: str = ""
     trial: float = 0.0
+    allow_lockout: bool = False
+    proved: Guarded | None = None
+    as_json: bool = False
 
 
 @contextmanager
@@ -75,13 +83,24 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
     current = state.installed_here(record)
     old = store.bundle(current.bundle) if current else None
     new = admitted(change.data) if change.data is not None else None
+    guarded = require_proof(context, change)
     before = current.bindings if current else {}
     if change.data is None:  # a device that is gone took its part along; the rest is still to be removed
         before = binding.present(before)
     bound = with_devices(context._replace(trial=change.trial), change.bindings, before)
     if not change.take_over:
         owner.require_roots(bound, new, current)
-    return plan.build(bound, new, old, record.generation + 1), bound
+    return probes.added(plan.build(bound, new, old, record.generation + 1), bound, guarded), bound
+
+
+def require_proof(context: Context, change: Change) -> Guarded | None:
+    """The connection that the change is proved to leave alone; None where there is none, or it may be cut. Raises CompilerFailed."""
+    if change.data is None or change.allow_lockout:
+        return None
+    known = lockout.guarded(context)
+    if known != change.proved:
+        lockout.require(known, change.bindings, change.data, change.as_json)
+    return known
 
 
 def _record(store: state.Store, context: Context) -> state.Record:

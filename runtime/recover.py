@@ -9,7 +9,7 @@ from __future__ import annotations
 from runtime import binding, boot, plan, state, transaction, trial
 from runtime.context import Context
 from runtime.journal import Intent, Journal, Unfinished
-from runtime.steps import Step, StepError
+from runtime.steps import Step, StepError, probes
 
 
 class RecoveryFailed(Exception):
@@ -117,6 +117,7 @@ def _take_back(store: state.Store, context: Context, unfinished: Unfinished) -> 
     started = {(step.phase, step.text): step for step in steps_of(store, context, unfinished) if step.phase != "clean"}
     again = [started[phase, text] for phase, text in unfinished.started if (phase, text) in started]
     undone, left = transaction.undo([step for step in again if not hasattr(step, "setting")], _silent)
+    left += probes.stray()
     for step in steps_of(store, context, unfinished, backwards=True, only="settings"):
         try:
             step.do()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from runtime.apply import Change
+    from runtime.lockout import Guarded
     from runtime.outcome import Outcome
 
 
@@ -28,6 +29,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     targets.add_options(command)
     command.add_argument("--take-over", action="store_true",
                          help="also what another state directory installed here, as where that directory was lost")  # fmt: skip
+    targets.add_lockout(command)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -53,8 +55,8 @@ def run_apply(options: argparse.Namespace) -> int:
         if outcome is None:
             from runtime import apply
 
-            data, index = bundle_bytes(options)
-            change = replace(wanted_change("apply", data, options, target), trial=seconds)
+            data, index, proved = bundle_bytes(options, target)
+            change = replace(wanted_change("apply", data, options, target, proved), trial=seconds)
             outcome = apply.apply(target.store, target.context, change, outcomes.reporter(options.json))
             if index and outcome.record.current:
                 target.store.keep_index(outcome.record.current.bundle, index)
@@ -81,16 +83,22 @@ def _seconds(text: str | None) -> float:
     return seconds
 
 
-def bundle_bytes(options: argparse.Namespace) -> tuple[bytes, bytes]:
-    """The bundle that the argument names or compiles to, and its index (empty: none); the compiler's warnings go to stderr."""
-    from runtime import compiler_child, input_file
+def bundle_bytes(options: argparse.Namespace, target: targets.Target) -> tuple[bytes, bytes, Guarded | None]:
+    """The bundle that the argument names or compiles to, its index (empty: none), and the connection that it is proved to leave alone, if it was.
+
+    The compiler's warnings go to stderr.
+    """
+    from runtime import binding, compiler_child, input_file, lockout
 
     is_bundle, data = input_file.read(options.file)
     if is_bundle:
-        return data, b""
-    made = compiler_child.compile(options.file, options.target, options.json, indexed=True)
+        return data, b"", None
+    bindings = binding.parse(options.nic)
+    known = None if options.allow_lockout or target.lab else lockout.guarded(target.context)  # a lab's devices are not the policy's
+    also = known.option(bindings) if known else ""
+    made = compiler_child.compile(options.file, options.target, options.json, indexed=True, also=also)
     sys.stderr.write(made.messages)
-    return made.output, made.index
+    return made.output, made.index, known
 
 
 def bound(nics: Iterable[str], options: argparse.Namespace, target: targets.Target) -> dict[str, str]:
@@ -105,13 +113,13 @@ def bound(nics: Iterable[str], options: argparse.Namespace, target: targets.Targ
     return {**topology.bind(list(nics)), **wanted}
 
 
-def wanted_change(command: str, data: bytes, options: argparse.Namespace, target: targets.Target) -> Change:
-    """The change with every nic bound: by --nic, else as the lab or the policy says."""
+def wanted_change(command: str, data: bytes, options: argparse.Namespace, target: targets.Target, proved: Guarded | None = None) -> Change:
+    """The change with every nic bound: by --nic, else as the lab or the policy says. proved: what the bundle is proved to leave alone."""
     from runtime import apply, binding
 
     bundle = apply.admitted(data)
     wanted = bound([nic.name for nic in bundle.nics], options, target)
-    return apply.Change(command, data, binding.choose(bundle, wanted), options.take_over)
+    return apply.Change(command, data, binding.choose(bundle, wanted), options.take_over, allow_lockout=options.allow_lockout, proved=proved, as_json=options.json)
 
 
 def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespace) -> int:
@@ -126,7 +134,7 @@ def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespac
     back: Outcome | None = None
     if verify.rolls_back(findings):
         print("an expectation is broken: rolling back", file=sys.stderr)
-        back = rollback.roll_back(target, options.json)
+        back = rollback.roll_back(target, options.json, allow_lockout=True)  # it was in force while you were connected
         outcomes.warn(back) if options.json else outcomes.show(back, "rollback", json=False)
     if options.json:
         again = outcomes.as_json(back, "rollback") if back else None

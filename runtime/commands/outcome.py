@@ -35,6 +35,8 @@ def warn(outcome: Outcome) -> None:
         output.show_warning(text)
     for left in outcome.left:
         output.show_warning(f"not cleaned up: {left.text}: {left.words}")
+    for text in (text for item in (outcome.plan.steps if outcome.plan else ()) for text in getattr(item.step, "warnings", ())):
+        output.show_warning(text)
 
 
 def show(outcome: Outcome, command: str, json: bool) -> None:

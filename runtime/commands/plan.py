@@ -28,8 +28,8 @@ def run_plan(options: argparse.Namespace) -> int:
             if found.is_none:
                 return _show_plan(None, target.store.bundle_bytes(found.now.bundle), options.json)
             return rules.show(found, target, options.json)
-        data, _ = applying.bundle_bytes(options)
-        change = applying.wanted_change("plan", data, options, target)
+        data, _, proved = applying.bundle_bytes(options, target)
+        change = applying.wanted_change("plan", data, options, target, proved)
         if apply.nothing_to_do(target.store, target.context, target.store.record(), change):
             return _show_plan(None, data, options.json)
         planned, _ = apply.plan_change(target.store, target.context, change)

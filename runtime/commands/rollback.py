@@ -19,12 +19,14 @@ def add_parser(subparsers: Any) -> None:
     ):
         command = subparsers.add_parser(name, help=text.split(". ")[0].split(",")[0].rstrip("."), description=text)
         targets.add_options(command)
+        if name == "rollback":
+            targets.add_lockout(command)
         command.set_defaults(run=run)
 
 
 def run_rollback(options: argparse.Namespace) -> int:
     with targets.opened(options) as target:
-        outcomes.show(roll_back(target, options.json), "rollback", options.json)
+        outcomes.show(roll_back(target, options.json, options.allow_lockout), "rollback", options.json)
     return 0
 
 
@@ -37,7 +39,7 @@ def run_remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def roll_back(target: targets.Target, as_json: bool) -> Outcome:
+def roll_back(target: targets.Target, as_json: bool, allow_lockout: bool) -> Outcome:
     """End a trial, else apply the newest entry of the history that is another bundle or binding than what is installed."""
     from runtime import apply, confirm, state
     from runtime.outcome import Outcome
@@ -53,5 +55,5 @@ def roll_back(target: targets.Target, as_json: bool) -> Outcome:
     if before is None:
         raise apply.ApplyError("there is nothing to roll back to: no other bundle was installed before")
     data = target.store.bundle_bytes(before.bundle)
-    change = apply.Change("rollback", data, before.bindings)
+    change = apply.Change("rollback", data, before.bindings, allow_lockout=allow_lockout, as_json=as_json)
     return apply.apply(target.store, target.context, change, outcomes.reporter(as_json))

@@ -6,6 +6,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runtime.commands.target import Target
     from runtime.outcome import Outcome, Report
     from runtime.rules_found import RuleChange
@@ -13,12 +15,17 @@ if TYPE_CHECKING:
 
 def change(options: argparse.Namespace, target: Target) -> RuleChange | None:
     """What of the installed policy's rules the file changes in place; None where it has to be compiled whole, or is a bundle."""
-    from runtime import input_file, rules_found
+    from runtime import input_file, lockout, rules_found
     from runtime.commands.apply import bound
 
     if options.take_over or input_file.read(options.file)[0]:
         return None
-    found = rules_found.wanted(target.store, options.file, options.target, lambda nics: bound(nics, options, target))
+
+    def also(bindings: Mapping[str, str]) -> str:
+        known = None if options.allow_lockout else lockout.guarded(target.context)
+        return known.option(bindings) if known and known.touches(bindings) else ""
+
+    found = rules_found.wanted(target.store, options.file, options.target, lambda nics: bound(nics, options, target), also)
     return None if isinstance(found, str) else found
 
 

@@ -76,6 +76,8 @@ def add_parser(subparsers: Any) -> None:
         each.add_argument("--renew", action="store_true", help="of a dynamic set: start the time of live members anew")
     for each in (listing, adding, deleting, replacing):
         targets.add_options(each)
+    for each in (adding, deleting, replacing):
+        targets.add_lockout(each)
 
 
 def run_list(options: argparse.Namespace) -> int:

@@ -45,6 +45,11 @@ def add_options(parser: argparse.ArgumentParser, json: bool = True) -> None:
         parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
+def add_lockout(parser: argparse.ArgumentParser) -> None:
+    """--allow-lockout, of every command that could cut the connection that it is run over."""
+    parser.add_argument("--allow-lockout", action="store_true", help="also what is not proved to leave alone the connection that netc is run over")
+
+
 @contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Target]:
     """Enter the lab's network namespace, if one is asked for, and give the target. Raises TargetError."""
