@@ -30,7 +30,7 @@ def exclusive(directory: Path, command: str) -> Iterator[None]:
                 raise LockedError(f"{holder} is at work in {directory}; nothing was changed, try again when it is done")
             time.sleep(_POLL)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, f"netc {command} (pid {os.getpid()})\n".encode("ascii", "replace"), 0)
+        os.pwrite(handle, f"netc {command} (pid {os.getpid()}, since {time.strftime('%H:%M:%S')})\n".encode("ascii", "replace"), 0)
         yield
         os.ftruncate(handle, 0)
     finally:
