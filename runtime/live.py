@@ -86,17 +86,16 @@ def moved(then: Live, now: Live, record: state.Record) -> list[str]:
     """What differs, in words; the most telling first."""
     if then.boot != now.boot:
         return ["it was rebooted: the kernel has forgotten what the plan counted on"]
-    found = []
-    if then.sequence != now.sequence or then.installed != now.installed:
-        found.append(f"number {then.sequence} was the last change then; {_last(record)} came since")
-    for nic in sorted(then.devices.keys() | now.devices.keys()):
-        found += _moved_device(nic, then.devices.get(nic), now.devices.get(nic))
-    found += _moved_items("the program that runs on hook", then.links, now.links)
-    found += _moved_items("nft table", then.nft, now.nft, told=False)
-    found += _moved_items("the qdiscs and classes of", then.tc, now.tc, told=False)
+    found = [text for nic in sorted(then.devices.keys() | now.devices.keys()) for text in _moved_device(nic, then.devices.get(nic), now.devices.get(nic))]
     found += _moved_items("setting", then.settings, now.settings)
+    if then.sequence != now.sequence or then.installed != now.installed:  # all that netc makes is another then
+        return [f"number {then.sequence} was the last change then; {_last(record)} came since", *found]
+    found += _moved_items("the program that runs on hook", then.links, now.links)
     found += [f"changed outside netc: {text}" for text in now.drift if text not in then.drift]
     found += [f"put right again: {text}" for text in then.drift if text not in now.drift]
+    found += _moved_programs(then, now)
+    found += _moved_items("nft table", then.nft, now.nft, told=False)
+    found += _moved_items("shaping on", then.tc, now.tc, told=False)
     if not found and then.steps != now.steps:
         found.append(f"it would take other steps now: {', '.join([x for x in now.steps if x not in then.steps][:3]) or 'fewer'}")
     return found
@@ -115,7 +114,13 @@ def _moved_device(nic: str, then: SeenDevice | None, now: SeenDevice | None) -> 
     if (then.name, then.ifindex, then.address, then.driver) != (now.name, now.ifindex, now.address, now.driver):
         was, is_now = (f"number {seen.ifindex}, {seen.address}, {seen.driver}" for seen in (then, now))
         return [f"{now.name} is another device: then {was}; now {is_now}"]
-    return [f"{now.name} ran XDP program {then.xdp or 'none'}, now {now.xdp or 'none'}"] if then.xdp != now.xdp else []
+    return []
+
+
+def _moved_programs(then: Live, now: Live) -> list[str]:
+    """Also where netc has no link: somebody else's program."""
+    both = [(then.devices[nic], now.devices[nic]) for nic in then.devices.keys() & now.devices.keys()]
+    return [f"{new.name} ran XDP program {old.xdp or 'none'}, now {new.xdp or 'none'}" for old, new in both if old.xdp != new.xdp]
 
 
 def _moved_items(what: str, then: dict[str, int] | dict[str, str], now: dict[str, int] | dict[str, str], told: bool = True) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN = 12  # lines of a backend; of more, only how many
 _WIDE = 100  # characters of a text that is printed
+_WRAPPED = 140  # characters of a line of prose
 _BACKENDS = ("settings", "sets", "xdp", "nft", "tc", "expect")
 _HEADS = {"settings": "settings", "sets": "sets", "xdp": "XDP", "nft": "nftables", "tc": "tc", "expect": "expectations"}
 _COLOURS = {"+": "green", "~": "yellow", "-": "red"}
@@ -53,7 +55,7 @@ def lines(view: View, long: bool) -> Iterator[str]:
     yield from _told("interrupts traffic", [_disruption(item) for item in view.disruptions])
     if view.planned and (view.planned.old is not None or view.planned.new is not None):
         yield from _told("windows", [f"{item.backend:8}  {item.words}" for item in view.windows])
-    yield from _told("not to be had here, and left out", [f"{s.text}: {s.words}" for s in (view.planned.skipped if view.planned else ())])
+    yield from _told("not to be had here, and left out", _skipped(view.planned, long))
     if long:
         yield from _long(view)
     for note in view.notes:
@@ -130,11 +132,19 @@ def _shortened(texts: Sequence[str], long: bool, colour: str) -> Iterator[str]:
         yield f"  … and {len(texts) - len(shown):,} more (netc plan --long has all)"
 
 
+def _skipped(planned: Plan | None, long: bool) -> list[str]:
+    """Once for each text of the policy; what else of it is refused, only with `long`."""
+    told: dict[str, list[str]] = {}
+    for item in planned.skipped if planned else ():
+        told.setdefault(item.text, []).append(item.words)
+    return [f"{text}: {'; '.join(words if long else words[:1])}" for text, words in told.items()]
+
+
 def _told(head: str, texts: Sequence[str]) -> Iterator[str]:
     if texts:
         yield output.paint(head, "bold")
         for text in texts:
-            yield output.printable(f"  {text}")
+            yield from textwrap.wrap(output.printable(text), _WRAPPED, initial_indent="  ", subsequent_indent="      ", break_long_words=False)
         yield ""
 
 

@@ -14,7 +14,7 @@ from runtime.plan_shapes import rate
 if TYPE_CHECKING:
     from runtime.plan import Plan
 
-_FLIPS = "from XDP's flip to nft's (10 to 40 ms on the machine that 0012 names)"
+_FLIPS = "from XDP's flip to nft's (measured: 0.2 s, 0.5 at most, on two busy CPUs)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ def _settings(planned: Plan) -> Window | None:
         return None
     if planned.new is None:
         return Window("settings", "put back one after another, before anything else is taken off: until the end the old policy runs on them")
-    return Window("settings", "written one after another, before the flip: from each one's write to the flip the old policy runs on the new value")
+    runs = "the old policy runs on the new value" if planned.old else "the device runs on the new value, still without a policy"
+    return Window("settings", f"written one after another, before the flip: from each one's write to the flip {runs}")
 
 
 def _nics(planned: Plan) -> Window | None:
@@ -44,7 +45,7 @@ def _nics(planned: Plan) -> Window | None:
     flips = [item.step.text for item in planned.steps if item.backend == "xdp" and item.step.phase == "flip"]
     if len(flips) < 2:
         return None
-    return Window("xdp", f"{len(flips)} programs, one update each: between the first and the last (8 to 16 ms an update where one is replaced) a packet "
+    return Window("xdp", f"{len(flips)} programs, one update each: between the first and the last (measured: 4 to 24 ms an update) a packet "
                          "may meet the old one on one hook or nic and the new one on another")  # fmt: skip
 
 

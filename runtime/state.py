@@ -164,7 +164,11 @@ class Store:
         try:
             if change is not None:
                 return changes.compose(self.bundle(change.base), change)
-            return bundles.decode(self._whole(name))
+            data = self._whole(name)
+            found = bundles.decode(data)
+            if bundles.identity(data) != name:
+                raise bundles.BundleError("it is another bundle than its name says")
+            return found
         except bundles.BundleError as error:
             raise StateError(f"bundle {name[:12]} in {self.directory}/bundles is damaged: {error}") from None
 

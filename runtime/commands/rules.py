@@ -61,4 +61,4 @@ def view(found: RuleChange, target: Target) -> View:
     new = changes.compose(store.bundle(found.wanted.base), found.wanted)
     entries = [entry for entry in plan_diff.differences(old, new, now.bindings) if not entry.is_carrier]
     kept = "a change of rules in place leaves it so; the next apply puts it back"
-    return View(new, planned, entries, planning.drift(store, target.context, now), since=planning.since(now), kept=kept)
+    return View(new, planned, entries, planning.drift(store, target.context, now), since=planning.since(now), kept=kept, notes=[planned.steps[0].step.text])
