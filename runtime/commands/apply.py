@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
     from runtime.apply import Change
     from runtime.outcome import Outcome
+    from runtime.plan_file import Saved
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """What `plan` and `apply` are asked alike."""
-    command.add_argument("file", type=Path, metavar="POLICY|BUNDLE")
+    command.add_argument("file", type=Path, metavar="POLICY|BUNDLE|PLAN", help="a policy, a compiled bundle, or a plan saved by `netc plan -o`")
     command.add_argument("--nic", action="append", default=[], metavar="NIC=DEVICE", help="bind a nic of the policy to a device")
     add_target(command)
     targets.add_options(command)
@@ -35,6 +36,7 @@ def add_parser(subparsers: Any) -> None:
             "without privileges. The same bundle again changes nothing and says so.")  # fmt: skip
     command = subparsers.add_parser("apply", help=text.split(". ")[0], description=text)
     add_options(command)
+    targets.add_allow_disruptive(command)
     command.add_argument(
         "--verify", action="store_true",
         help="then measure the policy's expectations over their window; a broken `else roll-back` rolls back",
@@ -49,12 +51,14 @@ def add_parser(subparsers: Any) -> None:
 def run_apply(options: argparse.Namespace) -> int:
     seconds = _seconds(options.confirm)
     with targets.opened(options) as target:
-        outcome = None if seconds else rules.apply(options, target, outcomes.reporter(options.json))
+        saved = saved_plan(options)
+        outcome = None if seconds or saved else rules.apply(options, target, outcomes.reporter(options.json))
         if outcome is None:
             from runtime import apply
 
-            data, index = bundle_bytes(options)
-            change = replace(wanted_change("apply", data, options, target), trial=seconds)
+            data, index = bundle_bytes(options) if saved is None else (b"", b"")
+            change = wanted_change("apply", data, options, target) if saved is None else saved_change(saved, options, target)
+            change = replace(change, trial=seconds)
             outcome = apply.apply(target.store, target.context, change, outcomes.reporter(options.json))
             if index and outcome.record.current:
                 target.store.keep_index(outcome.record.current.bundle, index)
@@ -93,6 +97,34 @@ def bundle_bytes(options: argparse.Namespace) -> tuple[bytes, bytes]:
     return made.output, made.index
 
 
+def saved_plan(options: argparse.Namespace) -> tuple[Saved, bytes] | None:
+    """The plan that the argument names; None where it is no plan. Raises PlanFileError, UsageError."""
+    from runtime import input_file
+
+    data = input_file.read_plan(options.file)
+    if not data:
+        return None
+    from runtime import plan_file
+    from runtime.usage import UsageError
+
+    if options.nic or options.target or options.take_over or getattr(options, "output", None):
+        raise UsageError(f"{options.file} is a saved plan: it has its devices, its target and its rights; make another one to change them")
+    try:
+        return plan_file.decode(data)
+    except plan_file.PlanFileError as error:
+        raise plan_file.PlanFileError(f"{options.file}: {error}") from None
+
+
+def saved_change(saved: tuple[Saved, bytes], options: argparse.Namespace, target: targets.Target) -> Change:
+    """The change that a plan was saved of."""
+    from runtime import apply, binding
+
+    header, data = saved
+    bundle = apply.admitted(data)
+    allowed = getattr(options, "allow_disruptive", False)
+    return apply.Change("apply", data, binding.choose(bundle, header.bindings), header.take_over, allow_disruptive=allowed, seen=header.live)
+
+
 def bound(nics: Iterable[str], options: argparse.Namespace, target: targets.Target) -> dict[str, str]:
     """The devices that the command line or the lab says."""
     from runtime import binding
@@ -111,7 +143,7 @@ def wanted_change(command: str, data: bytes, options: argparse.Namespace, target
 
     bundle = apply.admitted(data)
     wanted = bound([nic.name for nic in bundle.nics], options, target)
-    return apply.Change(command, data, binding.choose(bundle, wanted), options.take_over)
+    return apply.Change(command, data, binding.choose(bundle, wanted), options.take_over, allow_disruptive=getattr(options, "allow_disruptive", False))
 
 
 def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespace) -> int:
@@ -126,7 +158,7 @@ def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespac
     back: Outcome | None = None
     if verify.rolls_back(findings):
         print("an expectation is broken: rolling back", file=sys.stderr)
-        back = rollback.roll_back(target, options.json)
+        back = rollback.roll_back(target, options.json, allow_disruptive=True)
         outcomes.warn(back) if options.json else outcomes.show(back, "rollback", json=False)
     if options.json:
         again = outcomes.as_json(back, "rollback") if back else None
