@@ -113,6 +113,7 @@ def _subject(step: Step) -> tuple[str, str]:
     """(kind, device) of a step that may interrupt; ("", "") of any other."""
     from runtime.steps import settings, tc_steps, xdp_attach
 
+    step = getattr(step, "step", step)  # xdp_trial.SettleStep: what a confirmation leaves to do
     if isinstance(step, xdp_attach.AttachStep) and (step.had or step.mode != "native"):
         return "", ""  # one update of a link; generic XDP is the kernel's own
     if isinstance(step, xdp_attach.DetachStep) and step.mode != "native":
