@@ -45,6 +45,8 @@ def _nics(planned: Plan) -> Window | None:
     flips = [item.step.text for item in planned.steps if item.backend == "xdp" and item.step.phase == "flip"]
     if len(flips) < 2:
         return None
+    if planned.old is None:
+        return Window("xdp", f"{len(flips)} programs, put on one after another: until the last one is there a packet meets only some of them")
     return Window("xdp", f"{len(flips)} programs, one update each: between the first and the last (measured: 4 to 24 ms an update) a packet "
                          "may meet the old one on one hook or nic and the new one on another")  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
-from runtime import apply, disruption, plan_diff, plan_file, plan_windows, state, verify
+from runtime import apply, disruption, live, plan_diff, plan_file, plan_windows, state, verify
 from runtime.context import Context
 from runtime.plan_view import View
 from runtime.verify import Finding
@@ -60,12 +60,15 @@ def _notes(planned: Plan, record: state.Record, current: state.Installed | None,
 
 
 def save(path: Path, store: state.Store, context: Context, change: Change, shown: View) -> None:
-    """Write the plan file. Raises StateError where it cannot be written."""
+    """Write the plan file. Raises StateError where it cannot be written, MovedOnError where the host changed while it was looked at."""
     assert change.data is not None and shown.bundle is not None
     bundle: Bundle = shown.bundle
+    seen = apply.seen_now(store, context, change)
+    if shown.planned is not None and seen.steps != tuple(step.text for step in shown.planned.ordered()):
+        raise live.MovedOnError("the host changed while the plan was made; nothing was saved\n  = help: make it again")
     saved = plan_file.Saved(
         netc=bundle.netc, made=int(time.time()), policy=bundle.policy, target=plan_file.target_of(bundle), bindings=dict(change.bindings),
         take_over=change.take_over,
-        live=apply.seen_now(store, context, change), bundle=bundles.identity(change.data),
+        live=seen, bundle=bundles.identity(change.data),
     )  # fmt: skip
     state.write_atomically(path, plan_file.encode(saved, change.data))
