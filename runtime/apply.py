@@ -61,7 +61,7 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
     before = current.bindings if current else {}
     if change.data is None:  # a device that is gone took its part along; the rest is still to be removed
         before = binding.present(before)
-    bound = with_devices(context, change.bindings, before)
+    bound = with_devices(context, change.bindings, before)._replace(take_over=change.take_over)
     if not change.take_over:
         owner.require_roots(bound, new, current)
     return plan.build(bound, new, old, record.generation + 1), bound
@@ -150,6 +150,7 @@ def _transact(
             bindings=dict(change.bindings),
             old_bindings=current.bindings if current else {},
             boot=boot.boot_id(),
+            take_over=change.take_over,
         )
     )
 

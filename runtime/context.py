@@ -18,12 +18,14 @@ class Context(NamedTuple):
     """state: directory of the journal, history and current bundle. bpffs: netc's own directory in a bpf file system (0700).
 
     netns: "" for the host, else the lab's name; sysfs paths are reached through `runtime.sysfs`, never through /sys.
+    take_over: what somebody else put where the policy goes is kept and replaced (steps/foreign_*.py).
     """
 
     state: Path
     bpffs: Path
     devices: tuple[Device, ...] = ()
     netns: str = ""
+    take_over: bool = False
 
     def device(self, nic: str) -> Device:
         """The device bound to `nic`. Raises KeyError."""

@@ -18,7 +18,7 @@ from runtime.state import StateError, sync_directory
 
 class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is being done. `new`, `old`: bundle hashes, "" for nothing. `boot`: the kernel's boot id, for its objects die with it.
-    in_place: rules change beside their tables, by one store (runtime.rule_change)."""
+    in_place: rules change beside their tables, by one store (runtime.rule_change). take_over: as the command was told."""
 
     command: str
     generation: int
@@ -28,6 +28,7 @@ class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     old_bindings: dict[str, str]
     boot: str
     in_place: bool = False
+    take_over: bool = False
 
 
 class _Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

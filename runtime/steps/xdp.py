@@ -11,8 +11,8 @@ from runtime.backends import bpf, link
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context
 from runtime.state import Store
-from runtime.steps import Step, StepError, xdp_pins
-from runtime.steps.xdp_attach import AttachStep, DetachStep, foreign
+from runtime.steps import Step, StepError, foreign_kept, foreign_xdp, xdp_pins
+from runtime.steps.xdp_attach import AttachStep, DetachStep
 from runtime.steps.xdp_load import CleanStep, LoadStep
 from runtime.steps.xdp_slots import MoveStep
 
@@ -36,12 +36,24 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
             made += set_never.steps(context, new, old)
     for key in wanted.keys() & had.keys():
         _refuse_other_mode(wanted[key], _mode(new, wanted[key]), _mode(old, had[key]))
-    made += [AttachStep(context, code, generation, _mode(new, code), key in had) for key, code in _ordered(wanted)]
-    made += [DetachStep(context, code, _mode(old, code)) for key, code in reversed(_ordered(had)) if key not in wanted]
+    for key, code in _ordered(wanted):
+        theirs = foreign_xdp.taking(context, context.device(code.nic), generation) if code.hook == "xdp" else []
+        made += [*theirs, AttachStep(context, code, generation, _mode(new, code), key in had)]
+        made += [foreign_xdp.Open(context.device(code.nic)) for _ in theirs]
+    ended = [(key, code) for key, code in reversed(_ordered(had)) if key not in wanted]
+    close, back = foreign_xdp.leaving(context, _left(context, new, [code for _, code in ended if code.hook == "xdp"]))
+    made += [*close, *(DetachStep(context, code, _mode(old, code)) for _, code in ended), *back]
     made += [MoveStep(nic, size, before) for nic, size, before in moves]
     if wanted or had:
         made.append(CleanStep(context, new if wanted else None, generation))
     return made
+
+
+def _left(context: Context, new: Bundle | None, ended: list[Code]) -> list[str]:
+    """The devices whose XDP hook netc leaves; with nothing new all that it ever took over."""
+    if new is None:
+        return sorted(foreign_kept.Keeper(context).all().programs)
+    return [context.device(code.nic).name for code in ended]
 
 
 def assign_slots(bundle: Bundle, known: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
@@ -115,8 +127,8 @@ def _refuse_foreign(context: Context, wanted: dict[tuple[str, str], Code]) -> No
             seen = link.get(device.name).xdp_program
         except NetlinkError as error:
             raise StepError(f"read {device.name}", error.words) from None
-        if seen and seen != _own(context, code):
-            raise foreign(f"attach {code.name}", device)
+        if seen and seen != _own(context, code) and not context.take_over:
+            raise foreign_xdp.refuse(f"attach {code.name}", device)
 
 
 def _own(context: Context, code: Code) -> int:

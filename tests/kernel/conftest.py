@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.lab import netns as netns_module
+from tests.kernel import reduced
 
 _HERE = Path(__file__).parent
 
@@ -20,6 +21,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.skip(reason="needs root: network namespaces and bpf(2)"))
+
+
+@pytest.fixture(autouse=True)
+def capabilities(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With NETC_TEST_CAPS=1 netc has three capabilities, and what the test's marker `needs` names."""
+    with reduced.needing(request.node):
+        yield
 
 
 @pytest.fixture
