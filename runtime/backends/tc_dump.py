@@ -30,7 +30,8 @@ _ACTIONS = {"u32": (6, 7), "matchall": (2,), "flower": (3,), "fw": (2, 4), "basi
 _COUNTS = {"u32": (9, 12), "matchall": (4, 5)}
 _FLAGS = {"u32": 11, "matchall": 3, "flower": 22}
 _SET_BY_KERNEL = 4 | 8  # TCA_CLS_FLAGS_IN_HW, _NOT_IN_HW
-_U32_ROOT = 0x80000000  # the hash table that comes with the first filter
+_U32_NODE = 0xFFFFF  # the bits that a hash table's handle does not have
+_HTB_INIT = 2
 _CLONE_NEWNET = 0x40000000
 
 
@@ -50,10 +51,10 @@ def restore(ifindex: int, messages: Sequence[Message]) -> None:
     """Make it again on a device whose root is the kernel's default. Raises NetlinkError, with nothing of it left."""
     with Socket(NETLINK_ROUTE) as kernel:
         for at, (kind, body) in enumerate(messages):
-            if _comes_by_itself(kind, body):
+            if _comes_by_itself(messages[at:]):
                 continue
             try:
-                kernel.request(kind, body[:4] + struct.pack("=i", ifindex) + body[8:], _CREATE)
+                kernel.request(kind, body[:4] + struct.pack("=i", ifindex) + _as_asked(kind, body)[8:], _CREATE)
             except NetlinkError:
                 if at:
                     delete_root(ifindex)
@@ -138,7 +139,7 @@ def _canonical(kind: int, body: bytes) -> bytes:
 
 def _options(kind: int, name: str, data: bytes, what: str) -> bytes:
     if kind == QDISC and name == "htb":
-        return b"".join(attr(number, value[:16] + bytes(4) if number & 0x3FFF == 2 else value) for number, value in _raw(data))  # direct_pkts counts
+        return b"".join(attr(number, value[:16] + bytes(4) if number & 0x3FFF == _HTB_INIT else value) for number, value in _raw(data))  # direct_pkts counts
     if kind != FILTER:
         return data
     if name not in _ACTIONS:
@@ -155,9 +156,23 @@ def _options(kind: int, name: str, data: bytes, what: str) -> bytes:
     return kept
 
 
-def _comes_by_itself(kind: int, body: bytes) -> bool:
-    handle, _, name = _place((kind, body))
-    return (kind == QDISC and handle == 0) or (kind == FILTER and name == "u32" and handle == _U32_ROOT)
+def _comes_by_itself(messages: Sequence[Message]) -> bool:
+    """Is the first of these made with another: a qdisc without a handle, or u32's root table, which is the oldest and last of its priority?"""
+    kind, body = messages[0]
+    handle, parent, name = _place(messages[0])
+    if kind == FILTER and name == "u32" and not handle & _U32_NODE:
+        later = ((each, _place(each)) for each in messages[1:] if each[0] == FILTER)
+        return not any(at[1] == parent and each[1][16:20] == body[16:20] and not at[0] & _U32_NODE for each, at in later)
+    return kind == QDISC and handle == 0
+
+
+def _as_asked(kind: int, body: bytes) -> bytes:
+    """HTB says its whole version, and takes only the upper half of it (htb_init)."""
+    if kind != QDISC or _place((kind, body))[2] != "htb":
+        return body
+    parts = dict(_raw(body[_TCMSG.size :]))
+    options = b"".join(attr(number, struct.pack("=I", 3) + value[4:] if number & 0x3FFF == _HTB_INIT else value) for number, value in _raw(parts[_OPTIONS]))
+    return body[: _TCMSG.size] + b"".join(attr(number, options if number == _OPTIONS else data) for number, data in parts.items())
 
 
 def _place(message: Message) -> tuple[int, int, str]:

@@ -27,32 +27,33 @@ MORE = {
     "queues": ("sys_admin",),  # kinds of queues are tried in a network namespace of their own
     "mount": ("sys_admin",),  # a bpf file system where there is none, a lab's namespace
 }
+_NOT_ON_A_HOST = {"compile", "check", "explain", "import", "replay", "test", "bench", "lab"}
 _granted: list[str] = []
 counted: dict[str, list[str]] = {}  # what was needed → tests
 _SCRIPT = 'mount -t sysfs sysfs /sys && exec setpriv --bounding-set "$1" --inh-caps=-all --no-new-privs "${@:2}"'
 
 
 def command(netns: str, netc: Sequence[str]) -> list[str]:
-    """The words that start this netc in a network namespace, reduced when that is asked for."""
+    """The words that start this netc in a network namespace, reduced when that is asked for and the command works on a host."""
     enter = ["nsenter", f"--net=/run/netns/{netns}"]
-    if not ON:
+    if not ON or not _NOT_ON_A_HOST.isdisjoint(netc[:4]):
         return [*enter, *netc]
     capabilities = dict.fromkeys((*THREE, *(name for need in _granted for name in MORE[need])))
     bounding = ",".join(["-all", *(f"+{name}" for name in capabilities)])
     return [*enter, "unshare", "--mount", "bash", "-c", _SCRIPT, "netc", bounding, *netc]
 
 
-def prepared(arguments: Sequence[str | Path]) -> list[str]:
-    """The arguments, with a bundle in the place of a policy that compiles: it was compiled where one may."""
+def prepared(arguments: Sequence[str | Path], cwd: Path = Path()) -> list[str]:
+    """The arguments, with a bundle in the place of a policy that compiles: it was compiled where one may. cwd: of the command."""
     words = [str(argument) for argument in arguments]
-    if not ON or "compiler" in _granted or words[0] not in ("apply", "plan"):
+    if not ON or "compiler" in _granted or words[:1] not in (["apply"], ["plan"]):
         return words
     for at, word in enumerate(words[1:], 1):
-        path = Path(word)
+        path = cwd / word
         if path.is_file() and not path.read_bytes().startswith(b"netc-bundle"):
             made = path.with_name(f".{path.name}.bundle")
             target = words[words.index("--target") :][:2] if "--target" in words else []
-            done = subprocess.run([sys.executable, "-m", "runtime.cli", "compile", word, "-o", str(made), *target], capture_output=True, check=False)
+            done = subprocess.run([sys.executable, "-m", "runtime.cli", "compile", str(path), "-o", str(made), *target], capture_output=True, check=False)
             return [*words[:at], str(made), *words[at + 1 :]] if done.returncode == 0 else words
     return words
 

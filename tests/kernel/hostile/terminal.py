@@ -26,9 +26,9 @@ class Terminal:
 
     def run(self, *words: str | Path | bytes, env: Mapping[str, str] | None = None, where: bool = True) -> subprocess.CompletedProcess[str]:
         place = ["--state-dir", str(self.host.directory / "state"), "--bpffs", str(self.host.directory / "bpf")] if where else []
-        said_words = [w if isinstance(w, bytes) else str(w) for w in words]
-        plain = reduced.prepared([str(w) for w in words]) if not any(isinstance(w, bytes) for w in words) else said_words
-        command = [*reduced.command(self.host.netns, [str(NETC)]), *plain, *place]
+        given = list(words) if any(isinstance(word, bytes) for word in words) else reduced.prepared([str(word) for word in words], self.cwd)
+        netc = [str(NETC), *(word if isinstance(word, bytes) else str(word) for word in given)]
+        command = [*reduced.command(self.host.netns, netc), *place]
         done = subprocess.run(command, capture_output=True, cwd=self.cwd, env={**os.environ, **(env or {})}, timeout=HANG, check=False)
         said = done.stderr.decode("utf-8", "replace")
         assert "Traceback" not in said and "this is a bug in netc" not in said, said
