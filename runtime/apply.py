@@ -112,11 +112,19 @@ def nothing_to_do(store: state.Store, context: Context, record: state.Record, ch
     """Is the same bundle installed on the same devices, and still there as it was installed?"""
     current = state.installed_here(record)
     if current is None:
-        return change.data is None and record.current is None
+        return change.data is None and record.current is None and not _left_of_others(context)
     if change.data is None or bundles.identity(change.data) != current.bundle or dict(change.bindings) != current.bindings:
         return False
     bound = with_devices(context, current.bindings, {})
     return not verify.failed(verify.drift(bound, store.bundle(current.bundle), current.generation))
+
+
+def _left_of_others(context: Context) -> bool:
+    """Is there something to put back, or to open, although nothing is installed? (a removal that could not end, a boot without a policy)"""
+    from runtime import closed_host
+    from runtime.steps.foreign_kept import Keeper, Kept
+
+    return Keeper(context).all() != Kept() or closed_host.is_closed()
 
 
 def prepare_slots(store: state.Store, new: bytes | None, old: state.Installed | None) -> None:

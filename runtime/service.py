@@ -35,8 +35,8 @@ UMask=0077
 CapabilityBoundingSet=CAP_BPF CAP_NET_ADMIN CAP_PERFMON
 NoNewPrivileges=yes
 ProtectSystem=strict
-ReadWritePaths={state} {bpffs}
-ProtectHome=read-only
+ReadWritePaths=-{state} -{bpffs}
+{directory}ProtectHome=read-only
 PrivateTmp=yes
 PrivateDevices=yes
 ProtectClock=yes
@@ -73,7 +73,8 @@ def unit(netc: Path, state: Path, bpffs: Path) -> str:
         if not path.is_absolute() or not _SAFE.match(str(path)):
             raise ServiceError(f"{path}: a unit takes absolute paths of letters, digits and _./@:+- only")
     options = f" --state-dir {state} --bpffs {bpffs}" if (str(state), str(bpffs)) != ("/var/lib/netc", "/sys/fs/bpf/netc") else ""
-    return _UNIT.format(netc=netc, state=state, bpffs=bpffs.parent, options=options)
+    directory = f"StateDirectory={state.name}\nStateDirectoryMode=0700\n" if state.parent == Path("/var/lib") else ""
+    return _UNIT.format(netc=netc, state=state, bpffs=bpffs.parent, options=options, directory=directory)
 
 
 def install(text: str, root: Path) -> Path:

@@ -67,6 +67,21 @@ def delete_root(ifindex: int) -> None:
         kernel.request(_DELETE_QDISC, _TCMSG.pack(0, 0, 0, ifindex, 0, ROOT, 0))
 
 
+def hooked(ifindex: int) -> dict[str, list[str]]:
+    """Filters at clsact or ingress by side: kind and priority of each. Raises NetlinkError."""
+    found: dict[str, list[str]] = {}
+    with Socket(NETLINK_ROUTE) as kernel:
+        answers = kernel.request(QDISC + 2, _TCMSG.pack(0, 0, 0, ifindex, 0, 0, 0), netlink.NLM_F_DUMP)
+        if not any(_TCMSG.unpack_from(body)[3] == ifindex and _TCMSG.unpack_from(body)[5] == INGRESS for body in answers):
+            return {}
+        for side, parent in (("ingress", 0xFFFFFFF2), ("egress", 0xFFFFFFF3)):  # TC_H_MIN_INGRESS, TC_H_MIN_EGRESS
+            filters = kernel.request(FILTER + 2, _TCMSG.pack(0, 0, 0, ifindex, 0, parent, 0), netlink.NLM_F_DUMP)
+            kinds = {f"{netlink.text(attributes(body[_TCMSG.size :]).get(_KIND, b'?'))} prio {_TCMSG.unpack_from(body)[6] >> 16}" for body in filters}
+            if kinds:
+                found[side] = sorted(kinds)
+    return found
+
+
 def prove(device: link.Link, messages: Sequence[Message]) -> None:
     """Restore it on a device of a namespace of its own, and read the same back. Raises UnsavableError; NetlinkError EPERM without CAP_SYS_ADMIN."""
     with ThreadPoolExecutor(1) as pool:  # unshare(2) changes one thread, which takes the namespace along when it ends

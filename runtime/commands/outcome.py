@@ -43,13 +43,19 @@ def show(outcome: Outcome, command: str, json: bool) -> None:
             print(f"skipped  {output.printable(skipped.text)}: {output.printable(skipped.words)}")
     if json:
         output.show_json(as_json(outcome, command))
-    else:
-        print(_line(outcome, command))
+        return
+    from runtime.commands import foreign
+
+    for text in foreign.put_back(outcome):
+        print(output.printable(text))
+    print(_line(outcome, command))
 
 
 def as_json(outcome: Outcome, command: str) -> dict[str, object]:
     """What the change did, as JSON has it."""
     import msgspec
+
+    from runtime.commands import foreign
 
     return {
         "command": command,
@@ -60,6 +66,7 @@ def as_json(outcome: Outcome, command: str) -> dict[str, object]:
         "skipped": [{"text": s.text, "words": s.words} for s in outcome.plan.skipped] if outcome.plan else [],
         "left": [{"text": left.text, "words": left.words} for left in outcome.left],
         "recovered": list(outcome.recovered),
+        "put_back": foreign.put_back(outcome),
     }
 
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from runtime.commands import apply as applying
-from runtime.commands import rules
+from runtime.commands import foreign, rules
 from runtime.commands import target as targets
 
 
@@ -32,7 +32,9 @@ def run_plan(options: argparse.Namespace) -> int:
         change = applying.wanted_change("plan", data, options, target)
         if apply.nothing_to_do(target.store, target.context, target.store.record(), change):
             return _show_plan(None, data, options.json)
-        planned, _ = apply.plan_change(target.store, target.context, change)
+        planned, bound = apply.plan_change(target.store, target.context, change)
+        if planned.new is not None:
+            foreign.tell(bound, planned.new)
         return _show_plan(planned, data, options.json)
 
 

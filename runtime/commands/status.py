@@ -195,16 +195,19 @@ def _between_line(gap: Any) -> str:
 
 def run_status(options: argparse.Namespace) -> int:
     from runtime import output, verify
+    from runtime.commands import foreign
 
     with targets.opened(options) as target:
         current, bundle, context = installed(target)
         findings = verify.drift(context, bundle, current.generation)
         readings, sets, unreadable = _readings(context, bundle, current.generation)
         findings += unreadable
+        beside = foreign.as_json(context, bundle)
     if options.json:
-        output.show_json(_status_json(current, bundle, findings, readings, sets))
+        output.show_json({**_status_json(current, bundle, findings, readings, sets), **beside})
     else:
         _show_status(current, bundle, findings, readings, sets)
+        foreign.show(beside)
     return int(verify.failed(findings))
 
 

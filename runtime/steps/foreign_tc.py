@@ -102,6 +102,7 @@ class PutRootBack:
     item: KeptQdisc
     phase: str = "clean"
     disruptive: str = ""
+    puts_back: bool = True
 
     @property
     def text(self) -> str:

@@ -166,6 +166,7 @@ class PutBack:
     phase: str = "flip"
     disruptive: str = ""
     flips: str = "xdp off"
+    puts_back: bool = True
 
     @property
     def text(self) -> str:
