@@ -22,7 +22,7 @@ from runtime.backends import bpf
 ON = os.environ.get("NETC_TEST_CAPS", "") not in ("", "0")
 THREE = ("bpf", "net_admin", "perfmon")
 MORE = {
-    "compiler": ("setuid", "setgid", "setpcap", "chown", "dac_read_search"),  # the compiler's child becomes nobody
+    "compiler": ("setuid", "setgid", "setpcap", "chown", "kill", "dac_override", "dac_read_search"),  # the compiler's child becomes nobody
     "take-over": ("sys_admin",),  # a foreign program by its id; a network namespace to try a qdisc's dump in
     "queues": ("sys_admin",),  # kinds of queues are tried in a network namespace of their own
     "mount": ("sys_admin",),  # a bpf file system where there is none, a lab's namespace

@@ -32,7 +32,7 @@ def test_one_policy_whole(installed: Terminal, number: signal.Signals) -> None:
     for turn in range(MOMENTS):
         command = reduced.command(host.netns, [str(NETC), "apply", str(bundles[turn % 2]), *place])
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=installed.cwd, text=True)
-        time.sleep(takes * rng.uniform(0.3, 1.0))  # nsenter becomes netc: the same process
+        time.sleep(takes * rng.uniform(0.6 if reduced.ON else 0.3, 1.0))  # nsenter becomes netc: the same process
         child.send_signal(number)
         _, said = child.communicate(timeout=HANG)
         assert "Traceback" not in said and "this is a bug in netc" not in said, said
