@@ -53,3 +53,10 @@ def make_netns(unique: str) -> Iterator[Callable[[], str]]:
 def netns(make_netns: Callable[[], str]) -> str:
     """The name of one fresh namespace; use `with runtime.lab.netns.enter(netns):`."""
     return make_netns()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With NETC_TEST_CAPS=1: which tests needed more than the three capabilities, counted by what they needed."""
+    if reduced.ON:
+        for need, tests in sorted(reduced.counted.items()):
+            terminalreporter.write_line(f"needs {need} ({', '.join(reduced.MORE[need])}): {len(tests)} tests")
