@@ -23,7 +23,9 @@ from runtime import (
     slots,
     state,
     transaction,
+    trial,
     verify,
+    watchdog,
 )
 from runtime.context import Context
 from runtime.journal import Intent, Journal
@@ -46,8 +48,9 @@ class OvertakenError(ApplyError):
 class Change:
     """A wanted state: a bundle's bytes on its devices, or nothing (None). take_over: also what another state directory installed.
 
-    onto: the only bundle that this may take the place of, by its hash; "": any. allow_lockout: also what could cut the connection that the command
-    is run over; proved: the connection that the bundle is proved to leave alone already; as_json: how the compiler tells what is not.
+    onto: the only bundle that this may take the place of, by its hash; "": any. trial: seconds in which it has to be confirmed; 0.0: it need not be.
+    allow_lockout: also what could cut the connection that the command is run over; proved: the connection that the bundle is proved to leave alone already;
+    as_json: how the compiler tells what is not.
     """
 
     command: str
@@ -55,6 +58,7 @@ class Change:
     bindings: Mapping[str, str]
     take_over: bool = False
     onto: str = ""
+    trial: float = 0.0
     allow_lockout: bool = False
     proved: Guarded | None = None
     as_json: bool = False
@@ -67,7 +71,8 @@ def changing(store: state.Store, context: Context, change: Change) -> Iterator[l
     with lock.exclusive(store.directory, change.command):
         if not change.take_over:
             owner.require(context)
-        yield recover.recover(store, context, removing=change.data is None)
+        with watchdog.armed(store, context):
+            yield recover.recover(store, context, removing=change.data is None)
 
 
 def plan_change(store: state.Store, context: Context, change: Change) -> tuple[Plan, Context]:
@@ -82,7 +87,7 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
     before = current.bindings if current else {}
     if change.data is None:  # a device that is gone took its part along; the rest is still to be removed
         before = binding.present(before)
-    bound = with_devices(context, change.bindings, before)
+    bound = with_devices(context._replace(trial=change.trial), change.bindings, before)
     if not change.take_over:
         owner.require_roots(bound, new, current)
     return probes.added(plan.build(bound, new, old, record.generation + 1), bound, guarded), bound
@@ -136,7 +141,7 @@ def apply(store: state.Store, context: Context, change: Change, report: Report) 
         prepare_slots(store, change.data, state.installed_here(record))
         after = _record_after(store, record, change)
         left = _transact(store, record, after, change, planned, bound, report)
-        return Outcome(planned, after, True, tuple(left), tuple(recovered))
+        return Outcome(planned, after, True, tuple(left), tuple(recovered), change.trial)
 
 
 def nothing_to_do(store: state.Store, context: Context, record: state.Record, change: Change) -> bool:
@@ -181,16 +186,25 @@ def _transact(
             bindings=dict(change.bindings),
             old_bindings=current.bindings if current else {},
             boot=boot.boot_id(),
+            trial=change.trial,
         )
     )
 
     def commit() -> None:
-        ledger = counters.ledger_after(bound, record.retired if current else {}, planned.old, planned.new)
-        store.write_record(msgspec.structs.replace(after, retired=ledger))
+        if change.trial:
+            trial.start(bound, journal)
+        else:
+            write_after(store, bound, record, after, planned)
 
     try:
-        return transaction.run(planned.ordered(), journal, commit, report)
+        return transaction.run(planned.ordered(), journal, commit, report, trial=bool(change.trial))
     except transaction.TransactionFailed as failure:
         if not failure.left:  # what is left stays in the journal: the next command tries again
             journal.close()
         raise
+
+
+def write_after(store: state.Store, bound: Context, record: state.Record, after: state.Record, planned: Plan) -> None:
+    """The commit: one rename of state.json, with what was counted by rules that are no longer in the policy."""
+    ledger = counters.ledger_after(bound, record.retired if state.installed_here(record) else {}, planned.old, planned.new)
+    store.write_record(msgspec.structs.replace(after, retired=ledger))

@@ -65,6 +65,8 @@ COMMANDS = (
     Command("probe", "runtime.commands.probe", "what a NIC, its driver and the kernel can do"),
     Command("plan", "runtime.commands.plan", "what an apply would do, and why; changes nothing"),
     Command("apply", "runtime.commands.apply", "put a policy or a bundle on its devices"),
+    Command("confirm", "runtime.commands.confirm", "keep what `apply --confirm` put on trial"),
+    Command("recover", "runtime.commands.confirm", "end a change that was cut short"),
     Command("rollback", "runtime.commands.rollback", "apply the bundle that was installed before"),
     Command("remove", "runtime.commands.rollback", "take everything of netc off the devices"),
     Command("status", "runtime.commands.status", "what is installed, and whether it is still there"),

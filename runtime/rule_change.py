@@ -11,7 +11,7 @@ import msgspec
 
 from compiler.tables import changes
 from compiler.tables.changes import Delta
-from runtime import binding, lock, owner, retired, rules_found, slots, state, transaction
+from runtime import binding, lock, owner, retired, rules_found, slots, state, transaction, watchdog
 from runtime.backends import membarrier
 from runtime.context import Context
 from runtime.journal import Intent, Journal
@@ -42,7 +42,7 @@ class NotInPlaceError(Exception):
 
 def apply_change(store: state.Store, context: Context, change: RuleChange, report: Report) -> Outcome:
     """Put it in force. Raises NotInPlaceError, and what apply.apply raises."""
-    with lock.exclusive(store.directory, "apply"):
+    with lock.exclusive(store.directory, "apply"), watchdog.armed(store, context):
         recovered = _recovered(store, context)
         record = store.record()
         bound = context._replace(devices=binding.devices(change.now.bindings))

@@ -85,10 +85,12 @@ class Store:
         text = self._read("state.json")
         return Record() if text is None else _decode(text, Record, self.directory / "state.json")
 
-    def write_record(self, record: Record) -> None:
-        """Keep at most HISTORY earlier entries, and no bundle file that nobody names any more."""
+    def write_record(self, record: Record, prune: bool = True) -> None:
+        """Keep at most HISTORY earlier entries, and no bundle file that nobody names any more. prune False: an unfinished change may still name one."""
         record = msgspec.structs.replace(record, history=record.history[-HISTORY:])
         self._write("state.json", msgspec.json.format(msgspec.json.encode(record, order="deterministic")))
+        if not prune:
+            return
         named = {entry.bundle for entry in (*record.history, *([record.current] if record.current else []))}
         named |= {change.base for change in map(self.change, named) if change}
         for path in list((self.directory / "bundles").iterdir()):

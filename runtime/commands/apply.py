@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +41,22 @@ def add_parser(subparsers: Any) -> None:
         "--verify", action="store_true",
         help="then measure the policy's expectations over their window; a broken `else roll-back` rolls back",
     )  # fmt: skip
+    command.add_argument(
+        "--confirm", metavar="TIME",
+        help="keep it only if `netc confirm` comes within TIME (60s, 5m); else the policy before is back then, whatever has died",
+    )  # fmt: skip
     command.set_defaults(run=run_apply)
 
 
 def run_apply(options: argparse.Namespace) -> int:
+    seconds = _seconds(options.confirm)
     with targets.opened(options) as target:
-        outcome = rules.apply(options, target, outcomes.reporter(options.json))
+        outcome = None if seconds else rules.apply(options, target, outcomes.reporter(options.json))
         if outcome is None:
             from runtime import apply
 
             data, index, proved = bundle_bytes(options, target)
-            change = wanted_change("apply", data, options, target, proved)
+            change = replace(wanted_change("apply", data, options, target, proved), trial=seconds)
             outcome = apply.apply(target.store, target.context, change, outcomes.reporter(options.json))
             if index and outcome.record.current:
                 target.store.keep_index(outcome.record.current.bundle, index)
@@ -58,6 +64,23 @@ def run_apply(options: argparse.Namespace) -> int:
             return _verify(target, outcome, options)
         outcomes.show(outcome, "apply", options.json)
         return 0
+
+
+def _seconds(text: str | None) -> float:
+    """How long a trial is; 0.0 for none. Raises UsageError."""
+    from compiler.tables import durations
+    from runtime import trial
+    from runtime.usage import UsageError
+
+    if text is None:
+        return 0.0
+    try:
+        seconds = durations.nanoseconds(text) / 1e9
+    except ValueError as error:
+        raise UsageError(f"--confirm: {error}") from None
+    if not trial.LEAST <= seconds <= trial.MOST:
+        raise UsageError(f"--confirm {text}: from {trial.LEAST:g}s to {trial.MOST / 3600:g}h")
+    return seconds
 
 
 def bundle_bytes(options: argparse.Namespace, target: targets.Target) -> tuple[bytes, bytes, Guarded | None]:

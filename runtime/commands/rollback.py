@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
 def run_rollback(options: argparse.Namespace) -> int:
     with targets.opened(options) as target:
         outcomes.show(roll_back(target, options.json, options.allow_lockout), "rollback", options.json)
-        return 0
+    return 0
 
 
 def run_remove(options: argparse.Namespace) -> int:
@@ -40,9 +40,13 @@ def run_remove(options: argparse.Namespace) -> int:
 
 
 def roll_back(target: targets.Target, as_json: bool, allow_lockout: bool) -> Outcome:
-    """Apply the newest entry of the history that is another bundle or binding than what is installed."""
-    from runtime import apply, state
+    """End a trial, else apply the newest entry of the history that is another bundle or binding than what is installed."""
+    from runtime import apply, confirm, state
+    from runtime.outcome import Outcome
 
+    ended = confirm.end(target.store, target.context)
+    if ended is not None:
+        return Outcome(None, target.store.record(), True, recovered=tuple(ended))
     record = target.store.record()
     current = state.installed_here(record)
     before = next(

@@ -239,6 +239,9 @@ def _locked(target: targets.Target) -> Iterator[AnySets]:
     while True:
         try:
             with lock.exclusive(target.context.state, "set"):
+                if (target.context.state / "journal.jsonl").exists():
+                    raise SetsError("a policy is on trial, or a change was cut short; nothing was changed\n"
+                                    "  = help: netc status says which; netc confirm, netc rollback or netc recover ends it")  # fmt: skip
                 yield _sets(target)
                 return
         except lock.LockedError:

@@ -11,7 +11,7 @@ from runtime.backends import bpf, link
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context
 from runtime.state import Store
-from runtime.steps import Step, StepError, xdp_pins
+from runtime.steps import Step, StepError, xdp_pins, xdp_trial
 from runtime.steps.xdp_attach import AttachStep, DetachStep, foreign
 from runtime.steps.xdp_load import CleanStep, LoadStep
 from runtime.steps.xdp_slots import MoveStep
@@ -30,15 +30,23 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         objects.validate(new)
         _refuse_foreign(context, wanted)
         made.append(LoadStep(context, new, generation, tuple(nic for nic, _, _ in moves)))
-        if any(item.never for item in new.sets):
+        if any(item.never for item in new.sets) or (context.trial and new.sets):
             from runtime.steps import set_never
 
             made += set_never.steps(context, new, old)
     for key in wanted.keys() & had.keys():
         _refuse_other_mode(wanted[key], _mode(new, wanted[key]), _mode(old, had[key]))
-    made += [AttachStep(context, code, generation, _mode(new, code), key in had) for key, code in _ordered(wanted)]
-    made += [DetachStep(context, code, _mode(old, code)) for key, code in reversed(_ordered(had)) if key not in wanted]
+    here = {key: (code, _mode(new, code)) for key, code in _ordered(wanted)}
+    leaving = {key: (code, _mode(old, code)) for key, code in reversed(_ordered(had)) if key not in wanted}
+    ends: list[Step] = []
+    if context.trial:
+        flips, ends = xdp_trial.steps(context, here, had.keys(), leaving, generation)
+        made += flips
+    else:
+        made += [AttachStep(context, code, generation, mode, key in had) for key, (code, mode) in here.items()]
+        made += [DetachStep(context, code, mode) for code, mode in leaving.values()]
     made += [MoveStep(nic, size, before) for nic, size, before in moves]
+    made += ends
     if wanted or had:
         made.append(CleanStep(context, new if wanted else None, generation))
     return made
