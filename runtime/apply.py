@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -15,6 +15,8 @@ from runtime import (
     binding,
     boot,
     counters,
+    disruption,
+    live,
     lock,
     lockout,
     owner,
@@ -32,7 +34,7 @@ from runtime.journal import Intent, Journal
 from runtime.lockout import Guarded
 from runtime.outcome import Outcome, Report
 from runtime.plan import Plan
-from runtime.steps import probes
+from runtime.steps import StepError, probes
 from runtime.transaction import Left
 
 
@@ -49,8 +51,8 @@ class Change:
     """A wanted state: a bundle's bytes on its devices, or nothing (None). take_over: also what another state directory installed.
 
     onto: the only bundle that this may take the place of, by its hash; "": any. trial: seconds in which it has to be confirmed; 0.0: it need not be.
-    allow_lockout: also what could cut the connection that the command is run over; proved: the connection that the bundle is proved to leave alone already;
-    as_json: how the compiler tells what is not.
+    allow_lockout: also what could cut the connection that the command is run over. proved: the connection that the bundle is proved to leave alone already;
+    as_json: how the compiler tells what is not. allow_disruptive: also steps that interrupt a device's traffic. seen: what the host was when this was planned; it has to be that still.
     """
 
     command: str
@@ -62,6 +64,8 @@ class Change:
     allow_lockout: bool = False
     proved: Guarded | None = None
     as_json: bool = False
+    allow_disruptive: bool = False
+    seen: live.Live | None = None
 
 
 @contextmanager
@@ -130,18 +134,34 @@ def with_devices(context: Context, new: Mapping[str, str], old: Mapping[str, str
 
 
 def apply(store: state.Store, context: Context, change: Change, report: Report) -> Outcome:
-    """Make `change` true, or leave everything as it was. Raises what plan_change raises, OvertakenError, TransactionFailed."""
+    """Make `change` true, or leave everything as it was. Raises what plan_change raises, OvertakenError, DisruptiveError,
+    MovedOnError, TransactionFailed."""
     with changing(store, context, change) as recovered:
         record = _record(store, context)
         if change.onto and change.onto != getattr(state.installed_here(record), "bundle", ""):
             raise OvertakenError("another command changed what is installed; nothing was changed, try again")
+        if change.seen is not None:
+            require_seen(store, context, change)
         if nothing_to_do(store, context, record, change):
             return Outcome(None, record, False, recovered=tuple(recovered))
         planned, bound = plan_change(store, context, change)
+        disruption.require(planned.steps, change.allow_disruptive)
         prepare_slots(store, change.data, state.installed_here(record))
         after = _record_after(store, record, change)
         left = _transact(store, record, after, change, planned, bound, report)
         return Outcome(planned, after, True, tuple(left), tuple(recovered), change.trial)
+
+
+def seen_now(store: state.Store, context: Context, change: Change) -> live.Live:
+    """What the host is, as far as a change depends on it, and what would be done; on trial or not is the same. Raises what plan_change raises."""
+    planned, bound = plan_change(store, context, replace(change, trial=0.0))
+    return live.read(store, bound, planned)
+
+
+def require_seen(store: state.Store, context: Context, change: Change) -> None:
+    """The host is what it was when this change was planned. Raises live.MovedOnError, OwnerError, StateError."""
+    if change.seen is not None:
+        live.require(change.seen, lambda: seen_now(store, context, change), store.record(), (ApplyError, binding.BindingError, StepError))
 
 
 def nothing_to_do(store: state.Store, context: Context, record: state.Record, change: Change) -> bool:
@@ -169,7 +189,7 @@ def _record_after(store: state.Store, record: state.Record, change: Change) -> s
     if change.data is None:
         return state.removed_now(record)
     bundle = bundles.decode(change.data)
-    return state.installed_now(record, store.keep_bundle(change.data, bundle), bundle.policy, dict(change.bindings))
+    return state.installed_now(record, store.keep_bundle(change.data, bundle), bundle.policy, dict(change.bindings), change.command)
 
 
 def _transact(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def exclusive(directory: Path, command: str) -> Iterator[None]:
                 raise LockedError(f"{holder} is at work in {directory}; nothing was changed, try again when it is done")
             time.sleep(_POLL)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, f"netc {command} (pid {os.getpid()})\n".encode("ascii", "replace"), 0)
+        os.pwrite(handle, f"netc {command} (pid {os.getpid()}, since {time.strftime('%H:%M:%S')})\n".encode("ascii", "replace"), 0)
         yield
         os.ftruncate(handle, 0)
     finally:
@@ -42,7 +43,8 @@ def _taken(handle: int) -> str:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return os.pread(handle, 200, 0).decode("ascii", "replace").strip() or _NAMELESS
+        holder = os.pread(handle, 200, 0).decode("ascii", "replace").strip()
+        return holder if _is_there(holder) else _NAMELESS
     return ""
 
 
@@ -51,3 +53,9 @@ def _patience(holder: str, command: str) -> float:
     if command == WATCHDOG:
         return 0.0
     return 10.0 if holder.startswith(f"netc {WATCHDOG} ") else 0.1 if holder == _NAMELESS else 0.0
+
+
+def _is_there(holder: str) -> bool:
+    """One that was killed left its name to whoever came after it and has not written its own yet."""
+    found = re.search(r"\(pid (\d+)", holder)
+    return found is not None and os.path.exists(f"/proc/{found[1]}")

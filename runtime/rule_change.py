@@ -108,7 +108,7 @@ def _slots(store: state.Store, context: Context, change: RuleChange) -> dict[str
 def _record_after(store: state.Store, record: state.Record, change: RuleChange) -> state.Record:
     """The pins' generation stays; the record's grows, since it says what was committed."""
     name = store.keep_change(change.data) if change.wanted.lines else change.wanted.base
-    after = state.installed_now(record, name, change.now.policy, change.now.bindings)
+    after = state.installed_now(record, name, change.now.policy, change.now.bindings, "apply")
     assert after.current is not None
     return msgspec.structs.replace(after, current=msgspec.structs.replace(after.current, generation=change.now.generation))
 

@@ -77,7 +77,7 @@ def installed(store: state.Store, unfinished: Unfinished) -> Installed:
 def record_after(store: state.Store, record: Record, unfinished: Unfinished) -> Record:
     """The record once it is confirmed."""
     intent = unfinished.intent
-    after = state.installed_now(record, intent.new, store.bundle(intent.new).policy, intent.bindings)
+    after = state.installed_now(record, intent.new, store.bundle(intent.new).policy, intent.bindings, intent.command)
     assert after.current is not None
     current = msgspec.structs.replace(after.current, generation=intent.generation)
     return msgspec.structs.replace(after, generation=intent.generation, current=current)

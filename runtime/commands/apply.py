@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from runtime.apply import Change
     from runtime.lockout import Guarded
     from runtime.outcome import Outcome
+    from runtime.plan_file import Saved
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """What `plan` and `apply` are asked alike."""
-    command.add_argument("file", type=Path, metavar="POLICY|BUNDLE")
+    command.add_argument("file", type=Path, metavar="POLICY|BUNDLE|PLAN", help="a policy, a compiled bundle, or a plan saved by `netc plan -o`")
     command.add_argument("--nic", action="append", default=[], metavar="NIC=DEVICE", help="bind a nic of the policy to a device")
     add_target(command)
     targets.add_options(command)
@@ -37,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
             "without privileges. The same bundle again changes nothing and says so.")  # fmt: skip
     command = subparsers.add_parser("apply", help=text.split(". ")[0], description=text)
     add_options(command)
+    targets.add_allow_disruptive(command)
     command.add_argument(
         "--verify", action="store_true",
         help="then measure the policy's expectations over their window; a broken `else roll-back` rolls back",
@@ -51,12 +53,14 @@ def add_parser(subparsers: Any) -> None:
 def run_apply(options: argparse.Namespace) -> int:
     seconds = _seconds(options.confirm)
     with targets.opened(options) as target:
-        outcome = None if seconds else rules.apply(options, target, outcomes.reporter(options.json))
+        saved = saved_plan(options)
+        outcome = None if seconds or saved else rules.apply(options, target, outcomes.reporter(options.json))
         if outcome is None:
             from runtime import apply
 
-            data, index, proved = bundle_bytes(options, target)
-            change = replace(wanted_change("apply", data, options, target, proved), trial=seconds)
+            data, index, proved = bundle_bytes(options, target) if saved is None else (b"", b"", None)
+            change = wanted_change("apply", data, options, target, proved) if saved is None else saved_change(saved, options, target)
+            change = replace(change, trial=seconds)
             outcome = apply.apply(target.store, target.context, change, outcomes.reporter(options.json))
             if index and outcome.record.current:
                 target.store.keep_index(outcome.record.current.bundle, index)
@@ -101,6 +105,39 @@ def bundle_bytes(options: argparse.Namespace, target: targets.Target) -> tuple[b
     return made.output, made.index, known
 
 
+def saved_plan(options: argparse.Namespace) -> tuple[Saved, bytes] | None:
+    """The plan that the argument names; None where it is no plan. Raises PlanFileError, UsageError."""
+    from runtime import input_file
+
+    data = input_file.read_plan(options.file)
+    if not data:
+        return None
+    from runtime import plan_file
+    from runtime.usage import UsageError
+
+    if options.nic or options.target or options.take_over or getattr(options, "output", None):
+        raise UsageError(f"{options.file} is a saved plan: it has its devices, its target and its rights; make another one to change them")
+    try:
+        return plan_file.decode(data)
+    except plan_file.PlanFileError as error:
+        raise plan_file.PlanFileError(f"{options.file}: {error}") from None
+
+
+def saved_change(saved: tuple[Saved, bytes], options: argparse.Namespace, target: targets.Target) -> Change:
+    """The change that a plan was saved of."""
+    from runtime import apply, binding
+
+    header, data = saved
+    bundle = apply.admitted(data)
+    change = apply.Change("apply", data, binding.choose(bundle, header.bindings), header.take_over, seen=header.live)
+    return replace(change, **_allowed(options))
+
+
+def _allowed(options: argparse.Namespace) -> dict[str, bool]:
+    """What a Change is told of the command line besides the policy. A plan interrupts nothing, so it is not asked whether it may."""
+    return {"allow_lockout": options.allow_lockout, "allow_disruptive": getattr(options, "allow_disruptive", False), "as_json": options.json}
+
+
 def bound(nics: Iterable[str], options: argparse.Namespace, target: targets.Target) -> dict[str, str]:
     """The devices that the command line or the lab says."""
     from runtime import binding
@@ -119,7 +156,8 @@ def wanted_change(command: str, data: bytes, options: argparse.Namespace, target
 
     bundle = apply.admitted(data)
     wanted = bound([nic.name for nic in bundle.nics], options, target)
-    return apply.Change(command, data, binding.choose(bundle, wanted), options.take_over, allow_lockout=options.allow_lockout, proved=proved, as_json=options.json)
+    change = apply.Change(command, data, binding.choose(bundle, wanted), options.take_over, proved=proved)
+    return replace(change, **_allowed(options))
 
 
 def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespace) -> int:
@@ -134,7 +172,7 @@ def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespac
     back: Outcome | None = None
     if verify.rolls_back(findings):
         print("an expectation is broken: rolling back", file=sys.stderr)
-        back = rollback.roll_back(target, options.json, allow_lockout=True)  # it was in force while you were connected
+        back = rollback.roll_back(target, options.json, allow_lockout=True, allow_disruptive=True)  # it was in force while you were connected
         outcomes.warn(back) if options.json else outcomes.show(back, "rollback", json=False)
     if options.json:
         again = outcomes.as_json(back, "rollback") if back else None

@@ -40,7 +40,8 @@ def test_a_rule_comes_and_goes_by_one_store_and_counters_stay(host: Host) -> Non
     host.send(udp(53), 3)
     write(host, ["pass tcp dport 22 as ssh", "pass udp dport 53 as dns53", "pass udp dport 123 src 203.0.113.0/24 as ntp"])
     plan = host.netc("plan", path, status=2).stdout
-    assert "-  wan.in.dns\n+  wan.in.dns53  pass udp dport 53 as dns53\n" in plan and IN_PLACE in plan
+    assert "+ wan.in.dns53  pass udp dport 53 as dns53" in plan and "- wan.in.dns    drop udp dport 53 as dns" in plan and IN_PLACE in plan
+    assert plan.endswith("Plan: 2 to add, 0 to change, 1 to remove (1 step)\n")
     assert [IN_PLACE in text for text in steps(host, path)] == [True]
     assert host.attached()["xdp"] == program, "the program was made anew"
     host.send(udp(53), 4)
