@@ -91,7 +91,7 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
     before = current.bindings if current else {}
     if change.data is None:  # a device that is gone took its part along; the rest is still to be removed
         before = binding.present(before)
-    bound = with_devices(context._replace(trial=change.trial), change.bindings, before)
+    bound = with_devices(context._replace(trial=change.trial, take_over=change.take_over), change.bindings, before)
     if not change.take_over:
         owner.require_roots(bound, new, current)
     return probes.added(plan.build(bound, new, old, record.generation + 1), bound, guarded), bound
@@ -168,11 +168,19 @@ def nothing_to_do(store: state.Store, context: Context, record: state.Record, ch
     """Is the same bundle installed on the same devices, and still there as it was installed?"""
     current = state.installed_here(record)
     if current is None:
-        return change.data is None and record.current is None
+        return change.data is None and record.current is None and not _left_of_others(context)
     if change.data is None or bundles.identity(change.data) != current.bundle or dict(change.bindings) != current.bindings:
         return False
     bound = with_devices(context, current.bindings, {})
     return not verify.failed(verify.drift(bound, store.bundle(current.bundle), current.generation))
+
+
+def _left_of_others(context: Context) -> bool:
+    """Is there something to put back, or to open, although nothing is installed? (a removal that could not end, a boot without a policy)"""
+    from runtime import closed_host
+    from runtime.steps.foreign_kept import Keeper, Kept
+
+    return Keeper(context).all() != Kept() or closed_host.is_closed()
 
 
 def prepare_slots(store: state.Store, new: bytes | None, old: state.Installed | None) -> None:
@@ -207,6 +215,7 @@ def _transact(
             old_bindings=current.bindings if current else {},
             boot=boot.boot_id(),
             trial=change.trial,
+            take_over=change.take_over,
         )
     )
 

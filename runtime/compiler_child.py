@@ -36,6 +36,7 @@ import msgspec
 
 from compiler import bundle as bundles
 from runtime.c_compiler import CCompiler, Ended, Start
+from runtime.capabilities import missing
 from runtime.programs import Programs, place
 
 CPU_SECONDS = 120
@@ -43,6 +44,7 @@ WALL_SECONDS = 300.0
 INDEX = "index"  # a file in the child's own directory
 MEMORY = 4 << 30  # bytes of address space
 _WRITES_C = ("compile", "check", "bench")  # commands that ask for bytecode
+_NEEDED = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_CHOWN", "CAP_KILL", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH")
 _LINK = "NETC_C_COMPILER"  # as compiler.targets.c_service says
 _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -99,6 +101,7 @@ def run_child(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Answer:
 @contextmanager
 def running(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Iterator[Callable[[], Answer]]:
     """As run_child, with time for something else until the answer is asked for."""
+    _require_capabilities()
     with (
         _own_directory() as directory,
         tempfile.TemporaryFile() as output,
@@ -116,6 +119,15 @@ def running(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Iterator[Ca
             return Answer(status, _content(output), said, _written(Path(directory, INDEX)))
 
         yield answer
+
+
+def _require_capabilities() -> None:
+    """A root that is not all of root cannot make a child without its powers. Raises CompilerFailed, before anything is made."""
+    if os.geteuid() == 0 and (lacking := missing(*_NEEDED)):
+        raise CompilerFailed(
+            f"the compiler is run by root as nobody, never with root's own powers; for that netc needs {', '.join(lacking)} here, which it has not\n"
+            "  = help: compile where you may (netc compile POLICY -o FILE.bundle) and apply the bundle"
+        )
 
 
 @contextmanager

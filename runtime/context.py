@@ -19,6 +19,7 @@ class Context(NamedTuple):
     trial: seconds that a change has to be confirmed in, 0.0 where it need not be (runtime.trial).
 
     netns: "" for the host, else the lab's name; sysfs paths are reached through `runtime.sysfs`, never through /sys.
+    take_over: what somebody else put where the policy goes is kept and replaced (steps/foreign_*.py).
     """
 
     state: Path
@@ -26,6 +27,7 @@ class Context(NamedTuple):
     devices: tuple[Device, ...] = ()
     netns: str = ""
     trial: float = 0.0
+    take_over: bool = False
 
     def device(self, nic: str) -> Device:
         """The device bound to `nic`. Raises KeyError."""

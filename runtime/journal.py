@@ -19,7 +19,8 @@ from runtime.state import StateError, sync_directory
 
 class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is being done. `new`, `old`: bundle hashes, "" for nothing. `boot`: the kernel's boot id, for its objects die with it.
-    in_place: rules change beside their tables, by one store (runtime.rule_change). trial: seconds in which it has to be confirmed, 0.0: it need not be."""
+    in_place: rules change beside their tables, by one store (runtime.rule_change). trial: seconds in which it has to be confirmed, 0.0: it need not be.
+    take_over: as the command was told."""
 
     command: str
     generation: int
@@ -30,6 +31,7 @@ class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boot: str
     in_place: bool = False
     trial: float = 0.0
+    take_over: bool = False
 
 
 class _Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

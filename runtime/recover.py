@@ -87,11 +87,12 @@ def _without(gone: list[str], store: state.Store, context: Context, unfinished: 
 
 def _remove_rest(store: state.Store, context: Context, intent: Intent) -> list[transaction.Left]:
     """Remove both bundles from the devices that are there, whatever of them is installed."""
-    from runtime.steps import nft_fence
+    from runtime.steps import foreign_gate, nft_fence
 
     left: list[transaction.Left] = []
     try:
         nft_fence.remove_stray()
+        foreign_gate.remove_stray()
         bound = context._replace(devices=binding.devices(binding.present(_bindings(intent))))
         steps = [step for name in {intent.new: 0, intent.old: 0} if name for step in plan.build(bound, None, store.bundle(name), intent.generation).ordered()]
     except (StepError, OSError) as error:
@@ -134,7 +135,7 @@ def steps_of(store: state.Store, context: Context, unfinished: Unfinished, backw
     if backwards:
         new, old = old, new
     try:
-        bound = context._replace(devices=binding.devices(_bindings(intent)), trial=intent.trial)
+        bound = context._replace(devices=binding.devices(_bindings(intent)), trial=intent.trial, take_over=intent.take_over)
         if only:
             steps: list[Step] = plan.backend(only).steps(bound, new, old, intent.generation)
             return steps

@@ -51,6 +51,12 @@ def get(device: str) -> Link:
     return _decode(answer)
 
 
+def every() -> list[Link]:
+    """Every device of this namespace. Raises NetlinkError."""
+    with Socket(NETLINK_ROUTE) as kernel:
+        return [_decode(answer) for answer in kernel.request(_RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0), netlink.NLM_F_DUMP)]
+
+
 def name_of(ifindex: int) -> str:
     """The name of the device with this index, in this namespace. Raises NetlinkError (ENODEV)."""
     with Socket(NETLINK_ROUTE) as kernel:

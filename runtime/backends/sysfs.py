@@ -2,7 +2,7 @@
 
 After setns(2) the mounted /sys still shows the namespace it was mounted in: a write meant for a lab's device would hit the host's
 device of the same name. So sysfs is reached only through a mount of its own, made by fsopen(2) and fsmount(2) after setns and attached
-nowhere. /proc/sys/net needs nothing of the kind: it shows the opening thread's namespace. Source: fs/sysfs/mount.c, net/sysctl_net.c.
+nowhere. Without CAP_SYS_ADMIN that is refused: then /sys serves if its devices are this namespace's, by name, index and address. /proc/sys/net needs nothing of the kind: it shows the opening thread's namespace. Source: fs/sysfs/mount.c, net/sysctl_net.c.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ _READ_MAX = 1 << 16
 class Sysfs:
     """A view of /sys of the current network namespace, by paths relative to it. Use as a context manager.
 
-    Raises OSError: EPERM without CAP_SYS_ADMIN over the namespace.
+    Raises OSError: EPERM without CAP_SYS_ADMIN where /sys is not this namespace's.
     """
 
     def __init__(self) -> None:
-        self._directory = _mount_sysfs()
+        try:
+            self._directory = _mount_sysfs()
+        except PermissionError as error:
+            self._directory = _mounted_sysfs(error)
 
     def __enter__(self) -> Self:
         return self
@@ -103,6 +106,37 @@ def _write(descriptor: int, text: str) -> None:
 def _natural(name: str) -> tuple[str, int]:
     head = name.rstrip("0123456789")
     return head, int(name[len(head) :] or -1)
+
+
+def _mounted_sysfs(refusal: PermissionError) -> int:
+    """/sys, where it shows exactly the devices of this network namespace."""
+    descriptor = os.open("/sys", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _shows(descriptor) == _there():
+            return descriptor
+    except OSError:
+        pass  # a device came or went meanwhile: no proof
+    os.close(descriptor)
+    raise PermissionError(refusal.errno, "/sys shows another network namespace's devices, and a view of this one's needs CAP_SYS_ADMIN")
+
+
+def _shows(directory: int) -> set[tuple[str, int, str]]:
+    def said(name: str, file: str) -> str:
+        return _read(_open(f"class/net/{name}/{file}", os.O_RDONLY, directory))
+
+    at = _open("class/net", os.O_RDONLY | os.O_DIRECTORY, directory)
+    try:
+        names = os.listdir(at)
+    finally:
+        os.close(at)
+    return {(name, int(said(name, "ifindex")), said(name, "address")) for name in names if name != "bonding_masters"}
+
+
+def _there() -> set[tuple[str, int, str]]:
+    """This namespace's devices by rtnetlink."""
+    from runtime.backends import link
+
+    return {(each.name, each.ifindex, each.address.hex(":")) for each in link.every()}
 
 
 def _mount_sysfs() -> int:

@@ -29,7 +29,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_target(command)
     targets.add_options(command)
     command.add_argument("--take-over", action="store_true",
-                         help="also what another state directory installed here, as where that directory was lost")  # fmt: skip
+                         help="also where another state directory installed (as where that was lost), and where somebody else's XDP program or "
+                              "root qdisc is: it is kept, and `netc remove` puts it back (needs CAP_SYS_ADMIN)")  # fmt: skip
     targets.add_lockout(command)
 
 
@@ -62,6 +63,10 @@ def run_apply(options: argparse.Namespace) -> int:
             change = wanted_change("apply", data, options, target, proved) if saved is None else saved_change(saved, options, target)
             change = replace(change, trial=seconds)
             outcome = apply.apply(target.store, target.context, change, outcomes.reporter(options.json))
+            if outcome.plan and outcome.plan.new:
+                from runtime.commands import foreign
+
+                foreign.tell(apply.with_devices(target.context, change.bindings, {}), outcome.plan.new, warnings_only=True)
             if index and outcome.record.current:
                 target.store.keep_index(outcome.record.current.bundle, index)
         if options.verify:

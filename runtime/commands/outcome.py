@@ -49,16 +49,22 @@ def show(outcome: Outcome, command: str, json: bool) -> None:
             print(f"skipped  {output.printable(skipped.text)}: {output.printable(skipped.words)}")
     if json:
         output.show_json(as_json(outcome, command))
-    else:
-        print(_line(outcome, command))
-        if outcome.trial:
-            end = time.strftime("%H:%M:%S", time.localtime(time.time() + outcome.trial))
-            print(f"on trial until {end} ({outcome.trial:g} s): netc confirm keeps it; without it the policy before is back then")
+        return
+    from runtime.commands import foreign
+
+    for text in foreign.put_back(outcome):
+        print(output.printable(text))
+    print(_line(outcome, command))
+    if outcome.trial:
+        end = time.strftime("%H:%M:%S", time.localtime(time.time() + outcome.trial))
+        print(f"on trial until {end} ({outcome.trial:g} s): netc confirm keeps it; without it the policy before is back then")
 
 
 def as_json(outcome: Outcome, command: str) -> dict[str, object]:
     """What the change did, as JSON has it."""
     import msgspec
+
+    from runtime.commands import foreign
 
     return {
         "command": command,
@@ -70,6 +76,7 @@ def as_json(outcome: Outcome, command: str) -> dict[str, object]:
         "left": [{"text": left.text, "words": left.words} for left in outcome.left],
         "recovered": list(outcome.recovered),
         "trial": outcome.trial,
+        "put_back": foreign.put_back(outcome),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.commands import apply as applying
-from runtime.commands import rules
+from runtime.commands import foreign, rules
 from runtime.commands import target as targets
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def _whole(target: targets.Target, change: Change, options: argparse.Namespace, 
     if check:
         apply.require_seen(target.store, target.context, change)
     view = planning.view(target.store, target.context, change)
+    if view.planned is not None and view.planned.new is not None:
+        foreign.tell(apply.with_devices(target.context, change.bindings, {}), view.planned.new)
     if options.output is not None and not check:
         planning.save(options.output, target.store, target.context, change, view)
     return view

@@ -201,6 +201,7 @@ def _between_line(gap: Any) -> str:
 
 def run_status(options: argparse.Namespace) -> int:
     from runtime import output, trial, verify, watchdog
+    from runtime.commands import foreign
 
     with targets.opened(options) as target:
         current, bundle, context = installed(target)
@@ -211,10 +212,12 @@ def run_status(options: argparse.Namespace) -> int:
         findings = verify.drift(context, bundle, current.generation)
         readings, sets, unreadable = _readings(context, bundle, current.generation)
         findings += unreadable
+        beside = foreign.as_json(context, bundle)
     if options.json:
-        output.show_json({**_status_json(current, bundle, findings, readings, sets), "trial": seconds, "watchdog": endings})
+        output.show_json({**_status_json(current, bundle, findings, readings, sets), "trial": seconds, "watchdog": endings, **beside})
     else:
         _show_status(current, bundle, findings, readings, sets, endings)
+        foreign.show(beside)
     return int(overdue or verify.failed(findings))
 
 

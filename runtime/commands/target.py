@@ -64,7 +64,7 @@ def opened(options: argparse.Namespace) -> Iterator[Target]:
     if os.geteuid() != 0:
         raise TargetError("this command needs root (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON as uid 0)")
     if options.lab is None:
-        yield Target(Context(options.state_dir or STATE, options.bpffs or BPFFS), "")
+        yield _checked(Target(Context(options.state_dir or STATE, options.bpffs or BPFFS), ""))
         return
     from runtime.lab import netns, topology
 
@@ -74,4 +74,13 @@ def opened(options: argparse.Namespace) -> Iterator[Target]:
         raise TargetError(f"there is no lab {names.name}\n  = help: make it with: netc lab up {names.name}")
     state = options.state_dir or names.state
     with netns.enter(dut):
-        yield Target(Context(state, options.bpffs or names.bpffs, netns=dut), names.name)
+        yield _checked(Target(Context(state, options.bpffs or names.bpffs, netns=dut), names.name))
+
+
+def _checked(target: Target) -> Target:
+    """The target, whose directories are netc's alone. Raises DirectoryError."""
+    from runtime import directories
+
+    directories.check(target.context.state, "--state-dir")
+    directories.check_bpffs(target.context.bpffs)
+    return target

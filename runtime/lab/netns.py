@@ -78,7 +78,7 @@ def delete(name: str) -> None:
 
 @contextmanager
 def enter(name: str) -> Iterator[None]:
-    """Run the block with the calling thread in `name`, then return to the namespace it came from, also after an error."""
+    """Run the block with the calling thread in `name`, then return to the namespace it came from, also after an error. Whoever is there already stays."""
     try:
         target = os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -86,6 +86,9 @@ def enter(name: str) -> Iterator[None]:
     try:
         before = os.open(SELF, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if os.path.sameopenfile(target, before):  # setns(2) needs CAP_SYS_ADMIN also to stay
+                yield
+                return
             _setns(target, f"enter network namespace {name}")
             try:
                 yield

@@ -11,7 +11,7 @@ from runtime import owner
 from runtime.backends import nft as backend
 from runtime.backends.nft import Json, NftError
 from runtime.context import Context
-from runtime.steps import Step, StepError, nft_record
+from runtime.steps import Step, StepError, closed, nft_record
 from runtime.steps.nft_content import (
     FAMILIES,
     OWNER,
@@ -34,8 +34,9 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     """Raises StepError: a foreign table of netc's name, a nic without a device, no libnftables."""
     wanted, had = (_tables(bundle) for bundle in (new, old))
     present = installed()
+    opening = closed.steps()
     if not wanted and not present:
-        return []
+        return opening
     for family, found in present.items():
         _refuse_foreign(family, found)
     for table in wanted.values():
@@ -44,7 +45,7 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         require_stack(context, new)
     swap = _Swap(context, wanted, had, generation)
     before, behind = fences(context, new, old, generation)
-    return [_DryRun(swap), *before, swap, *behind, _Clean(context, wanted, generation)]
+    return [_DryRun(swap), *before, swap, *behind, _Clean(context, wanted, generation), *opening]
 
 
 def read_counters(context: Context, bundle: Bundle) -> dict[tuple[str, str], tuple[int, int]]:

@@ -6,7 +6,7 @@ from compiler.bundle import Bundle
 from runtime.backends import tc as backend
 from runtime.backends.tc import Tc, TcError
 from runtime.context import Context
-from runtime.steps import Step, StepError, tc_drops
+from runtime.steps import Step, StepError, foreign_tc, tc_drops
 from runtime.steps.tc_place import class_base, find_device, ifb_name, place, refuse_foreign, trees
 from runtime.steps.tc_steps import ClassesStep, CleanStep, IfbStep, RateStep, RemoveStep, RootStep, StraysStep
 from runtime.steps.tc_tree import refusals
@@ -22,8 +22,11 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     for key, tree in wanted.items():
         here = place(context, tree)
         before = place(context, had[key]) if key in had else None
-        _refuse_early(here.device)
         stage_or_flip = "stage" if before or tree.direction == "in" else "flip"
+        theirs = foreign_tc.taking(context, here.device, generation, stage_or_flip)
+        if not theirs:
+            _refuse_early(here.device)
+        made += theirs
         if tree.direction == "in":
             made.append(IfbStep(here, kept=before is not None))
         if before is None:
@@ -38,7 +41,9 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         for key, tree in had.items()
         if key not in wanted
     ]
-    return made
+    shaped = {place(context, tree).device for tree in wanted.values()}
+    left = {place(context, tree).device for key, tree in had.items() if key not in wanted and tree.nic in bound} - shaped
+    return made + foreign_tc.putting_back(context, None if new is None else left)
 
 
 def config_words(context: Context, nic: str, generation: int) -> dict[str, int]:

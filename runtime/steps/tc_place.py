@@ -107,5 +107,5 @@ def refuse_foreign(root: backend.Qdisc | None, device: str) -> None:
         return
     raise StepError(
         f"shaping on {device}", f"it has a root qdisc of somebody else's: {root.kind} {backend.words(root.handle)}",
-        f"netc never replaces what it did not make; if it is not needed: tc qdisc del dev {device} root",
+        f"netc never replaces what it did not make unasked; if it is not needed: tc qdisc del dev {device} root; to replace it until `netc remove`: --take-over",
     )  # fmt: skip

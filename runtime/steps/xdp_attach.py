@@ -18,7 +18,7 @@ from runtime import objects
 from runtime.backends import bpf, link
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context, Device
-from runtime.steps import StepError, xdp_pins
+from runtime.steps import StepError, foreign_xdp, xdp_pins
 
 _FLAGS = {"native": bpf.XDP_FLAGS_DRV, "generic": bpf.XDP_FLAGS_SKB}
 _MENDS = {
@@ -159,7 +159,7 @@ class AttachStep:
 
     def _refusal(self, error: bpf.BpfError, device: Device) -> StepError:
         if error.errno in (errno.EBUSY, errno.EEXIST) and self.code.hook == "xdp":
-            return foreign(self.text, device)
+            return foreign_xdp.refuse(self.text, device)
         return StepError(self.text, f"{error.what}: {os.strerror(error.errno or 0)}", _MENDS.get(error.errno or 0, ""))
 
 
@@ -200,13 +200,3 @@ class DetachStep:
     def check(self) -> None:
         if xdp_pins.link_path(self.context, self.code).exists():
             raise StepError(self.text, "it is still attached")
-
-
-def foreign(text: str, device: Device) -> StepError:
-    """Somebody else's XDP program: named, never overwritten."""
-    try:
-        seen = link.get(device.name)
-        words = f"{device.name} already runs XDP program {seen.xdp_program} ({seen.xdp}), which is not netc's"
-    except NetlinkError:
-        words = f"{device.name} already runs an XDP program that is not netc's"
-    return StepError(text, words, f"take it off first (ip link set dev {device.name} xdp off), or write `xdp none`")

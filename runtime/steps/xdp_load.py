@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from compiler.bundle import CONFIG_WORDS, CPU_MAX, Bundle, Code, Map
-from runtime import objects, owner
+from runtime import directories, objects, owner
 from runtime import slots as slot_tables
 from runtime.backends import bpf, link
 from runtime.backends.netlink import NetlinkError
@@ -71,7 +72,7 @@ class LoadStep:
             raise _refusal(error) from None
 
     def _prepare(self) -> None:
-        bpf.mount_bpffs(self.context.bpffs)
+        _bpffs(self.context.bpffs)
         self.marked = owner.mark_pins(self.context)
         xdp_pins.remove_tree(xdp_pins.generation(self.context, self.generation))  # of an attempt that died
         for path in (xdp_pins.maps, xdp_pins.links):
@@ -191,6 +192,19 @@ class CleanStep:
         left = [number for number in xdp_pins.generations(self.context) if self.bundle is None or number != self.generation]
         if left:
             raise StepError(self.text, f"generations {left} are still pinned")
+
+
+def _bpffs(path: Path) -> None:
+    """netc's directory, in a bpf file system that is mounted now if it was not."""
+    try:
+        bpf.mount_bpffs(path)
+        directories.require_bpffs(path)
+    except directories.DirectoryError as error:
+        words, _, mend = str(error).partition("\n  = help: ")
+        raise StepError("prepare the bpf file system", words, mend) from None
+    except bpf.BpfError as error:
+        mend = f"mounting needs CAP_SYS_ADMIN, which netc has not: mount it before (mount -t bpf -o mode=0700 bpf {path}), or name a directory of /sys/fs/bpf with --bpffs"
+        raise StepError(error.what, os.strerror(error.errno or 0), mend if error.errno == errno.EPERM else "") from None
 
 
 def _refusal(error: OSError) -> StepError:

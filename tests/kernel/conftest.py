@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.lab import netns as netns_module
+from tests.kernel import reduced
 
 _HERE = Path(__file__).parent
 
@@ -20,6 +21,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.skip(reason="needs root: network namespaces and bpf(2)"))
+
+
+@pytest.fixture(autouse=True)
+def capabilities(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With NETC_TEST_CAPS=1 netc has three capabilities, and what the test's marker `needs` names."""
+    with reduced.needing(request.node):
+        yield
 
 
 @pytest.fixture
@@ -45,3 +53,10 @@ def make_netns(unique: str) -> Iterator[Callable[[], str]]:
 def netns(make_netns: Callable[[], str]) -> str:
     """The name of one fresh namespace; use `with runtime.lab.netns.enter(netns):`."""
     return make_netns()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With NETC_TEST_CAPS=1: which tests needed more than the three capabilities, counted by what they needed."""
+    if reduced.ON:
+        for need, tests in sorted(reduced.counted.items()):
+            terminalreporter.write_line(f"needs {need} ({', '.join(reduced.MORE[need])}): {len(tests)} tests")

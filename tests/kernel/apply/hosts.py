@@ -22,6 +22,7 @@ from compiler import bundle as bundles
 from compiler import frames, ir, place, profile
 from compiler.targets import ethtool, nft, tc, xdp
 from runtime.lab import netns
+from tests.kernel import reduced
 
 ROOT = Path(__file__).parents[3]
 SSH = ir.Rule("ssh", "pass", ir.And((ir.Is("tcp"), ir.Within(ir.Field.DPORT, ((22, 22),)))), text="pass tcp dport 22")
@@ -69,8 +70,8 @@ class Host:
 
     def command(self, *arguments: str | Path) -> list[str]:
         where = ["--state-dir", self.directory / "state", "--bpffs", self.directory / "bpf"]
-        netc = [sys.executable, "-m", "runtime.cli", *arguments, *where]
-        return ["nsenter", f"--net=/run/netns/{self.netns}", *map(str, netc)]
+        netc = [sys.executable, "-m", "runtime.cli", *reduced.prepared(arguments), *where]
+        return reduced.command(self.netns, [*map(str, netc)])
 
     def netc(self, *arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
         """Run the command here and demand its exit status."""
@@ -130,6 +131,7 @@ def host(make_netns: Callable[[], str], directory: Path) -> Iterator[Host]:
         subprocess.run(["nsenter", f"--net=/run/netns/{space}", "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1",
                         "net.ipv6.conf.default.disable_ipv6=1"], check=True)  # fmt: skip
         _ip(space, "link", "set", device, "up")
+    reduced.mount(directory / "bpf")
     try:
         yield here
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtime.boot import boot_id
+from tests.kernel import reduced
 from tests.kernel.apply.hosts import DNS, ESTABLISHED, ROOT, Host, made, program
 
 LATE = program(DNS, ESTABLISHED)
@@ -21,8 +22,9 @@ SHAPED = program(shape=True)
 def other(host: Host, *arguments: str | Path, bpffs: str = "bpf") -> subprocess.CompletedProcess[str]:
     """netc with a state directory of its own, in the same network namespace."""
     where = ["--state-dir", host.directory / "other", "--bpffs", host.directory / bpffs]
-    command = ["nsenter", f"--net=/run/netns/{host.netns}", sys.executable, "-m", "runtime.cli", *arguments, *where]
-    return subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT, check=False)
+    reduced.mount(host.directory / bpffs)
+    command = reduced.command(host.netns, [sys.executable, "-m", "runtime.cli", *map(str, [*arguments, *where])])
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 def refused(host: Host, done: subprocess.CompletedProcess[str]) -> None:

@@ -16,6 +16,8 @@ from runtime import changed_rules
 from runtime.backends import bpf
 from tests.kernel.apply.hosts import ROOT, Host, tcp, udp
 
+pytestmark = pytest.mark.needs("compiler")
+
 HEAD = "# an edge\nset office = { 198.51.100.0/24 }\nset slow : address timeout 10m size 100\nnic wan { device wan0; xdp native }\n"
 FILLER = [f"  drop udp src 10.{n // 200}.{n % 200}.0/24 dport {1000 + n % 7}-{1100 + n % 7} as f{n}" for n in range(300)]
 IN_PLACE = "in place, by one store"

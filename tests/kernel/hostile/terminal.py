@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.kernel import reduced
 from tests.kernel.apply.hosts import Host
 
 NETC = Path(sys.executable).with_name("netc")
@@ -25,7 +26,9 @@ class Terminal:
 
     def run(self, *words: str | Path | bytes, env: Mapping[str, str] | None = None, where: bool = True) -> subprocess.CompletedProcess[str]:
         place = ["--state-dir", str(self.host.directory / "state"), "--bpffs", str(self.host.directory / "bpf")] if where else []
-        command = ["nsenter", f"--net=/run/netns/{self.host.netns}", str(NETC), *(w if isinstance(w, bytes) else str(w) for w in words), *place]
+        given = list(words) if any(isinstance(word, bytes) for word in words) else reduced.prepared([str(word) for word in words], self.cwd)
+        netc = [str(NETC), *(word if isinstance(word, bytes) else str(word) for word in given)]
+        command = [*reduced.command(self.host.netns, netc), *place]
         done = subprocess.run(command, capture_output=True, cwd=self.cwd, env={**os.environ, **(env or {})}, timeout=HANG, check=False)
         said = done.stderr.decode("utf-8", "replace")
         assert "Traceback" not in said and "this is a bug in netc" not in said, said

@@ -31,6 +31,7 @@ def whole(installed: Terminal) -> bytes:
     return (installed.cwd / "shaped.bundle").read_bytes()
 
 
+@pytest.mark.needs("compiler")
 def test_cut_and_changed_files(installed: Terminal, whole: bytes) -> None:
     """Every class of damage: nothing, part of the first line, the first line alone, part of the content, a byte short, a byte more."""
     first = whole.index(b"\n") + 1

@@ -12,6 +12,8 @@ import pytest
 from runtime.apply import admitted
 from tests.kernel.hostile.terminal import POLICY, Terminal
 
+pytestmark = pytest.mark.needs("compiler")
+
 MIB = 1 << 20
 RULES = "nic wan {{ device wan0; xdp native }}\nfilter wan in {{ {} }}\n"
 NOISE = {

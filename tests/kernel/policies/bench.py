@@ -19,6 +19,7 @@ from runtime.backends.sysfs import Sysfs
 from runtime.lab import account, topology
 from runtime.lab.lab import Lab
 from runtime.lab.packets import Line
+from tests.kernel import reduced
 
 ROOT = Path(__file__).parents[3]
 State = dict[str, Any]
@@ -37,7 +38,8 @@ class Bench:
         return self.lab.names.name
 
     def command(self, *arguments: str | Path) -> list[str]:
-        return [sys.executable, "-m", "runtime.cli", *map(str, arguments), "--lab", self.name]
+        netc = [sys.executable, "-m", "runtime.cli", *reduced.prepared(arguments), "--lab", self.name]
+        return reduced.command(self.lab.names.netns(topology.DUT), netc) if reduced.ON else netc
 
     def netc(self, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run the command on the lab and demand its exit status."""

@@ -70,6 +70,7 @@ def test_members_of_never_are_refused_by_name(live: Live) -> None:
     assert live.members() == {}
 
 
+@pytest.mark.needs("compiler")
 def test_who_is_in_a_set_cannot_come_behind_its_never_until_taken_out(live: Live) -> None:
     """`protect` is proved as if no member of `never` were in the set: that has to be true also when `never` comes to name more."""
     live.set("add", "banned", BAD, SIX, "192.0.2.77")

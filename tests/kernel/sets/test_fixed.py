@@ -14,6 +14,8 @@ from compiler import ir
 from tests.kernel.apply import hosts
 from tests.kernel.sets.policy import Live
 
+pytestmark = pytest.mark.needs("compiler")
+
 POLICY = """\
 nic wan { device wan0; xdp native }
 include "parts/sets.netc"
