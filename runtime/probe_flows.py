@@ -54,7 +54,7 @@ def _of_flow(context: Context, flow: Protected, here: _Here) -> Iterator[Probe]:
                 _mac(top, here), src, dst, flow.proto, flow.sport if flow.sport >= 0 else probing.port(), max(flow.dport, 0) or probing.port(),
                 max(flow.icmp, 0), max(flow.flags, 0), max(flow.vlan, 0), flow.dscp, flow.ttl, probing.number(dst),
             )  # fmt: skip
-            yield Probe(f"{flow.nic} {flow.text}", device, packet, dst in here.own)
+            yield Probe(f"protect {flow.nic} {{ {flow.text} }} ({flow.file}:{flow.line})", device, packet, dst in here.own)
 
 
 def _of_session(guarded: Guarded, way: Way, device: Device, here: _Here) -> Probe:

@@ -213,6 +213,7 @@ def compose(base: Bundle, delta: Delta) -> Bundle:
         counters=(*_moved((c for c in base.counters if c.name not in gone), delta), *added_counters(delta)),
         settings=_moved(base.settings, delta),
         static=_moved(base.static, delta),
+        protected=_moved(base.protected, delta),
         placements=(
             *_moved((p for p in base.placements if p.what not in gone), delta),
             *(Placement(a.name, "xdp", "beside the tables: it came after they were built", delta.file, a.line) for a in delta.added),

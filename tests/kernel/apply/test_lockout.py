@@ -272,8 +272,11 @@ def test_a_refused_bundle_is_told_as_json(server: Host) -> None:
     assert line["code"] == "N601" and line["span"]["line"] == 3
 
 
-def test_a_trial_is_probed_through_the_program_that_ends_it(server: Host) -> None:
+def test_a_trial_is_proved_and_probed_through_the_program_that_ends_it(server: Host) -> None:
     server.netc("apply", policy(server, *GOOD))
+    assert "edge.netc:3:" in server.netc("apply", policy(server, *CUTS[0]), "--confirm", "5m", status=1).stderr
+    before = server.counts()["xdp", "wan.in.ssh"]
     done = server.netc("apply", policy(server, *GOOD, "drop udp dport 53 as dns"), "--confirm", "5m")
     assert "probe what is protected" in done.stderr and "warning" not in done.stderr
-    server.netc("confirm")
+    assert server.json("confirm")["changed"]
+    assert server.counts()["xdp", "wan.in.ssh"] == before + 2
