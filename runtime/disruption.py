@@ -33,6 +33,8 @@ _VETH = "measured here on veth, kernel 6.18: no packet of 76,000 and more lost o
 _RACK = "seen on the virtual rack (QEMU's device, kernel 6.12)"
 _ROOT = Outage("what is sent in up to 10 ms is dropped while the kernel takes the old queue off (dev_deactivate)", False,
                "measured on veth: 654 of 53,096 packets over 40 times, the longest gap 127 packets or 8 ms")  # fmt: skip
+_GATE = Outage("what arrives on the device is dropped for some milliseconds while one XDP program goes and the other comes", False,
+               "an nft table stands before the device meanwhile (steps/foreign_gate.py)")  # fmt: skip
 _OUTAGES = {
     ("xdp", "veth"): Outage("", False, _VETH),
     ("xdp", "igb"): Outage("the port resets: no carrier for about 2 s", True, _RACK),
@@ -49,6 +51,7 @@ _UNKNOWN = {
     "priv-flag": Outage("what a private flag interrupts is the driver's own business", True, "not known"),
     "feature": Outage("some drivers set their queues up anew when this is switched (igb: ntuple, ixgbe: lro)", True, "not known"),
     "root": _ROOT,
+    "gate": _GATE,
 }
 _RESETTING_FEATURES = ("lro", "ntuple", "rx-lro", "rx-ntuple-filter")
 _SOFTWARE = ("veth", "ifb", "dummy", "tun", "bridge", "vlan", "macvlan", "ipvlan", "netkit")  # no port and no queues that could be reset
@@ -79,7 +82,7 @@ def found(steps: Sequence[Planned]) -> list[Disruption]:
 
 
 def expected(kind: str, driver: str) -> Outage:
-    """What a step of this kind (xdp, channels, ring, pause, priv-flag, feature, root) does on this driver."""
+    """What a step of this kind (xdp, channels, ring, pause, priv-flag, feature, root, gate) does on this driver."""
     if kind == "feature" and driver in _SOFTWARE:
         return _NONE
     return _OUTAGES.get((kind, driver)) or _UNKNOWN[kind]
@@ -111,7 +114,7 @@ def driver_of(device: str) -> str:
 
 def _subject(step: Step) -> tuple[str, str]:
     """(kind, device) of a step that may interrupt; ("", "") of any other."""
-    from runtime.steps import settings, tc_steps, xdp_attach
+    from runtime.steps import foreign_xdp, settings, tc_steps, xdp_attach
 
     step = getattr(step, "step", step)  # xdp_trial.SettleStep: what a confirmation leaves to do
     if isinstance(step, xdp_attach.AttachStep) and (step.had or step.mode != "native"):
@@ -120,6 +123,8 @@ def _subject(step: Step) -> tuple[str, str]:
         return "", ""
     if isinstance(step, xdp_attach.AttachStep | xdp_attach.DetachStep):
         return ("xdp", step.context.device(step.code.nic).name) if step.code.hook == "xdp" else ("", "")
+    if isinstance(step, foreign_xdp.TakeOff | foreign_xdp.Close):
+        return "gate", step.device.name
     if isinstance(step, tc_steps.RootStep | tc_steps.RemoveStep) and step.place.tree.direction == "out":
         return "root", step.place.device
     if isinstance(step, settings.SettingStep):

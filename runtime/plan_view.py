@@ -52,6 +52,7 @@ def lines(view: View, long: bool) -> Iterator[str]:
             yield output.paint(_HEADS[backend], "bold")
             yield from _entries(mine, long)
             yield ""
+    yield from _told("of others", _others(view.planned))
     yield from _told("interrupts traffic", [_disruption(item) for item in view.disruptions])
     if view.planned and (view.planned.old is not None or view.planned.new is not None):
         yield from _told("windows", [f"{item.backend:8}  {item.words}" for item in view.windows])
@@ -130,6 +131,12 @@ def _shortened(texts: Sequence[str], long: bool, colour: str) -> Iterator[str]:
         yield output.paint(output.printable(text), colour)
     if len(shown) < len(texts):
         yield f"  … and {len(texts) - len(shown):,} more (netc plan --long has all)"
+
+
+def _others(planned: Plan | None) -> list[str]:
+    """What is taken over from somebody else, or put back: steps that are theirs as much as ours."""
+    steps = planned.ordered() if planned else []
+    return [step.text for step in steps if getattr(step, "takes_over", False) or getattr(step, "puts_back", False)]
 
 
 def _skipped(planned: Plan | None, long: bool) -> list[str]:

@@ -63,7 +63,8 @@ class TakeRoot:
     generation: int
     phase: str
     words: str
-    disruptive: str = "packets that wait in the device's present queue are dropped once"
+    disruptive: str = ""
+    takes_over: bool = True
 
     @property
     def text(self) -> str:

@@ -21,7 +21,6 @@ from runtime.steps import Step, StepError, foreign_gate
 from runtime.steps.foreign_kept import Keeper, KeptProgram
 
 _NEEDS = "taking over needs CAP_SYS_ADMIN (a program can be had by its id with nothing less): run it as root with all capabilities"
-_DISRUPTIVE = "what arrives on the device is dropped for some milliseconds while one program goes and the other comes"
 
 
 def taking(context: Context, device: Device, generation: int) -> list[Step]:
@@ -67,8 +66,9 @@ class TakeOff:
     generation: int
     program: int
     phase: str = "flip"
-    disruptive: str = _DISRUPTIVE
+    disruptive: str = ""
     flips: str = "xdp"
+    takes_over: bool = True
 
     @property
     def text(self) -> str:
@@ -140,7 +140,7 @@ class Close:
 
     device: Device
     phase: str = "flip"
-    disruptive: str = _DISRUPTIVE
+    disruptive: str = ""
     flips: str = "xdp off"
 
     @property
