@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -23,6 +23,7 @@ DeviceName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:@-]{1,15}\Z")] 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]  # the longest time of the language: compiler/units.py
 U32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+Field16 = Annotated[int, msgspec.Meta(ge=-1, le=0xFFFF)]
 
 # skb->mark: the byte that netc reserves for itself, and what it says of a packet. The low four bits of the byte: the nic's index.
 MARK_MASK = 0xFF000000
@@ -93,6 +94,7 @@ COUNTER_SLOTS = tuple(1 << bits for bits in range(14, 20))  # of a nic's counter
 MAX_COUNTERS = COUNTER_SLOTS[-1] // 2 - 1  # of a nic: slot 0 is nobody's
 BUCKET_SLOTS = 16384  # of a nic, for limits that are not `per` something
 SCRATCH_SIZE = 256
+MAX_PROTECTED = 64  # flows that are probed at an apply
 CONFIG_WORDS = ("ifb_ifindex", "class_base")  # class_base: what a classifier adds to every class's minor number
 GENERATION_MINORS = 0x1000  # minor numbers of one generation of tc classes: class_base is a multiple of it
 
@@ -261,11 +263,36 @@ class Source(Model):
     text: bytes
 
 
+class Protected(Model):
+    """One flow that stands for what a `protect` promises: whole packets with these fields pass and are left to the stack.
+
+    src, dst: the first and the last address of a range, any of which will do; "" for any address. proto: IP's number. sport, dport, icmp
+    (type << 8 | code), flags (of TCP): -1 where there is none. vlan: 0 for untagged.
+    """
+
+    nic: Name
+    family: Literal[4, 6]
+    proto: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    src: tuple[str, str]
+    dst: tuple[str, str]
+    sport: Field16
+    dport: Field16
+    icmp: Field16
+    flags: Field16
+    vlan: Field16
+    dscp: Annotated[int, msgspec.Meta(ge=0, le=63)]
+    ttl: Annotated[int, msgspec.Meta(ge=1, le=255)]
+    text: str
+    file: str
+    line: U32
+
+
 class Bundle(Model):
     """Everything that one policy becomes.
 
     sources, profile: what the policy was compiled from, so that it can be compiled again with other members in a fixed set: its text files,
     the policy itself first, without the files of sets, and the capability profile as JSON. The runtime never reads either.
+    protected: what is probed when the policy is applied.
     """
 
     policy: str
@@ -284,6 +311,7 @@ class Bundle(Model):
     static: tuple[StaticSet, ...] = ()
     sources: tuple[Source, ...] = ()
     profile: str = ""
+    protected: tuple[Protected, ...] = ()
 
 
 def slot_room(counters: int) -> int:

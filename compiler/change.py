@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compiler import change_entries, check_filter, ir, resolve, setfile, syntax
 from compiler.change_entries import Whole
@@ -21,6 +22,9 @@ from compiler.findings import Findings, LiteralError
 from compiler.source import Sources
 from compiler.tables import changes
 from compiler.tables.changes import Added, Delta, Layout, Lines
+
+if TYPE_CHECKING:
+    from compiler.also_protect import Flow
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _QUIET = re.compile(r"\s*(#.*)?")
@@ -38,8 +42,9 @@ class _Hunk:
     new_last: int
 
 
-def delta(index: Index, base: str, policy: Path, profile: str) -> Delta:
-    """From the compiled policy of the index (bundle `base`) to what `policy` says now. Raises Whole."""
+def delta(index: Index, base: str, policy: Path, profile: str, also: Flow | None = None) -> Delta:
+    """From the compiled policy of the index (bundle `base`) to what `policy` says now; `also` is to be protected, too. Raises Whole."""
+    extra = _also_proved(index, also)
     texts = _texts(index, policy, profile)
     old, new = index.text.split("\n"), texts[0].split("\n")
     hunks = list(_hunks(old, new)) if old != new else []
@@ -50,9 +55,21 @@ def delta(index: Index, base: str, policy: Path, profile: str) -> Delta:
     wanted = {n + 1 for hunk in hunks for n in range(hunk.new_first, hunk.new_last)}
     came = _Reader(index, new, hunks).rules(wanted) if wanted else []
     _check_names(index, gone, [rule for _, rule, _ in came])
-    if index.protects:
-        _check_protects(index, old, new, hunks, gone)
+    if index.protects or extra:
+        _check_protects(index, old, new, hunks, gone, extra)
     return _delta(index, base, texts, hunks, gone, came)
+
+
+def _also_proved(index: Index, also: Flow | None) -> tuple[ir.Protect, ...]:
+    """What the flow is on the policy's nics. It was proved of the tables' rules, or has to be proved of all: it may be cut already."""
+    if also is None:
+        return ()
+    from compiler.also_protect import named
+
+    extra = also.protects(index.nics)
+    if not {named(protect) for protect in extra} <= set(index.also):
+        raise Whole("the connection that the command is run over was not proved when the policy was applied")
+    return extra
 
 
 def _texts(index: Index, policy: Path, profile: str) -> list[str]:
@@ -181,7 +198,9 @@ def _check_names(index: Index, gone: Sequence[Rule], came: Sequence[ir.Rule]) ->
                 raise Whole(f"a rule that leaves is named in the `{statement.kind}` on line {statement.first}")
 
 
-def _check_protects(index: Index, old: Sequence[str], new: Sequence[str], hunks: Sequence[_Hunk], gone: Sequence[Rule]) -> None:
+def _check_protects(
+    index: Index, old: Sequence[str], new: Sequence[str], hunks: Sequence[_Hunk], gone: Sequence[Rule], extra: Sequence[ir.Protect]
+) -> None:
     """What is protected stays so where no drop that came and no pass that left can meet it."""
     from compiler.space import Space, whole_shapes
 
@@ -193,7 +212,7 @@ def _check_protects(index: Index, old: Sequence[str], new: Sequence[str], hunks:
         program, _, kept = _Reader(index, lines, known).program(wanted)
         space = Space(program)
         rules = [rule for chain in program.chains for rule in chain.rules if kept[rule.span.line - 1] in wanted and rule.verdict == verdict]
-        for protect, shape, rule in product(program.protects, whole_shapes(), rules):
+        for protect, shape, rule in product((*program.protects, *extra), whole_shapes(), rules):
             region = space.may(protect.when, shape)
             if region and region.intersect(space.may(rule.when, shape)):
                 raise Whole("a rule that has changed can meet protected packets: the proof needs all rules")

@@ -58,6 +58,7 @@ class Index(msgspec.Struct, frozen=True):
     """compiler: the digest of the compiler's own files; profile: of the capability profile; files: (name, SHA-256) of the others that were read.
 
     text: of the policy, without a mark of its byte order; filter: the number of its statement; default: the line of the filter's default.
+    also: what was proved beside the policy's own promises (also_protect.named).
     """
 
     compiler: str
@@ -71,6 +72,7 @@ class Index(msgspec.Struct, frozen=True):
     default: int
     protects: bool
     changeable: Changeable
+    also: tuple[str, ...] = ()
 
 
 @cache
@@ -112,7 +114,8 @@ def statements(nodes: Sequence[syntax.Statement], file: str, sources: Sources) -
     return tuple(found)
 
 
-def make(path: Path, sources: Sources, tops: Sequence[Statement], program: ir.Program, profile: str, changeable: Sequence[Changeable]) -> Index | None:
+def make(path: Path, sources: Sources, tops: Sequence[Statement], program: ir.Program, profile: str, changeable: Sequence[Changeable],
+         also: tuple[str, ...] = ()) -> Index | None:  # fmt: skip
     """The index of a compiled policy, None where its rules cannot change one by one."""
     if len(changeable) != 1 or program.steers or not all(top.kind for top in tops):
         return None
@@ -126,7 +129,7 @@ def make(path: Path, sources: Sources, tops: Sequence[Statement], program: ir.Pr
     nics = {nic.name: nic.device for nic in program.nics}
     own = msgspec.structs.replace(changeable[0], rules=_on_own_lines(changeable[0].rules, chain, text))
     return Index(
-        compiler_digest(), profile, str(path), text, files, nics, tuple(tops), blocks[0], chain.default_span.line, bool(program.protects), own
+        compiler_digest(), profile, str(path), text, files, nics, tuple(tops), blocks[0], chain.default_span.line, bool(program.protects), own, also
     )
 
 

@@ -22,6 +22,7 @@ from compiler.source import NOWHERE, Sources
 from compiler.tables.capture import CaptureError
 
 if TYPE_CHECKING:
+    from compiler.also_protect import Flow
     from compiler.pipeline import Compilation
 
 STAGES = ("ir", "c", "tc", "nft", "ethtool", "plan")
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("-o", "--output", default="-", help="bundle file; - is stdout")
             command.add_argument("--emit", choices=STAGES, help="print a stage instead of making a bundle")
             command.add_argument("--index", type=Path, help="write here what a later change of single rules has to know")
+            _add_also(command)
         if name == "interp":
             command.add_argument("capture", type=Path)
             command.add_argument("--nic", default="", help="the nic that the packets come in by; the first of the policy")
@@ -84,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     changing.add_argument("--called", default="")
     changing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     changing.set_defaults(run=_members)
+    proving = commands.add_parser("prove", help="prove one more protected flow of a bundle's policy; no output when it holds")
+    proving.add_argument("file", type=Path)
+    _add_also(proving)
+    proving.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    proving.set_defaults(run=_prove)
     explain = commands.add_parser("explain", help="the page of a diagnostic's code")
     explain.add_argument("code")
     explain.set_defaults(run=_explain, file=Path("-"))
@@ -101,6 +108,16 @@ def _parser() -> argparse.ArgumentParser:
     importing.set_defaults(run=_import)
     _add_bench(commands)
     return parser
+
+
+def _add_also(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--also-protect", dest="also", type=_flow, metavar="JSON", help="a connection to prove too (compiler.also_protect.Flow)")
+
+
+def _flow(text: str) -> Flow:
+    from compiler import also_protect
+
+    return also_protect.decode(text)
 
 
 def _add_bench(commands: Any) -> None:
@@ -134,7 +151,7 @@ def _compile(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
     from compiler import bundle, emit, profile
     from compiler.pipeline import compile_policy
 
-    made = compile_policy(options.file, profile.chosen(options.target), sources)
+    made = compile_policy(options.file, profile.chosen(options.target), sources, options.also)
     if options.emit:
         sys.stdout.write(emit.stage(made, options.emit))
     else:
@@ -149,9 +166,12 @@ def _write_index(options: argparse.Namespace, sources: Sources, made: Compilatio
     import msgspec
 
     from compiler import change_index
+    from compiler.also_protect import named
+    from compiler.pipeline import also_protected
 
     tops = change_index.statements(made.statements, str(options.file), sources)
-    index = change_index.make(options.file, sources, tops, made.program, change_index.profile_digest(options.target), made.changeable)
+    also = tuple(map(named, also_protected(made.program, options.also)))
+    index = change_index.make(options.file, sources, tops, made.program, change_index.profile_digest(options.target), made.changeable, also)
     options.index.write_bytes(msgspec.json.encode(index) if index else b"")
 
 
@@ -169,6 +189,15 @@ def _write(output: str, data: bytes) -> None:
         beside.replace(output)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _prove(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:
+    from compiler import bundle
+    from compiler.pipeline import prove_bundle
+
+    if options.also:
+        prove_bundle(bundle.decode(options.file.read_bytes()), options.also, sources)
+    return []
 
 
 def _members(options: argparse.Namespace, sources: Sources) -> list[Diagnostic]:

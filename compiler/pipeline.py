@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from compiler import bundle, ir, ir_spec, kept, passes, place, protect, protect_unread, scenario, syntax
+from compiler import bundle, ir, ir_spec, kept, passes, place, protect, protect_unread, protected, scenario, syntax
+from compiler.also_protect import Flow
 from compiler.change_index import Changeable
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.frontend import Loaded, load
@@ -23,7 +24,7 @@ from compiler.tables import capture as captures
 from compiler.targets import counter_room, ethtool, nft, tc, xdp
 
 NETC_VERSION = "0.1.0"
-Located = TypeVar("Located", bundle.Counter, bundle.Setting, bundle.Placement, bundle.Assertion, bundle.StaticSet)
+Located = TypeVar("Located", bundle.Counter, bundle.Setting, bundle.Placement, bundle.Assertion, bundle.StaticSet, bundle.Protected)
 MIN_FRAME = 14  # bytes: the kernel's test run refuses less
 
 
@@ -44,23 +45,34 @@ class Compilation:
     changeable: tuple[Changeable, ...]
 
 
-def check(path: Path, sources: Sources) -> tuple[ir.Program, list[Diagnostic]]:
+def check(path: Path, sources: Sources, also: Flow | None = None) -> tuple[ir.Program, list[Diagnostic]]:
     """Parse, resolve, check, prove. Returns the program and its lints. Raises CompileError."""
-    loaded = _checked(path, sources)
+    loaded = _checked(path, sources, also)
     return loaded.program, loaded.warnings
 
 
-def _checked(path: Path, sources: Sources) -> Loaded:
+def _checked(path: Path, sources: Sources, also: Flow | None) -> Loaded:
     loaded = load(path, sources)
     ir_spec.check(loaded.program)
-    if cuts := protect.prove(loaded.program):
+    if cuts := protect.prove(loaded.program, also_protected(loaded.program, also)):
         raise CompileError([*loaded.warnings, *cuts])
     return loaded
 
 
-def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilation:
-    """Everything, from the file to the bundle; no privilege and no live system. Raises CompileError."""
-    loaded = _checked(path, sources)
+def also_protected(program: ir.Program, also: Flow | None) -> tuple[ir.Protect, ...]:
+    """What is to be proved of the program beside its own promises."""
+    return also.protects({nic.name: nic.device for nic in program.nics}) if also else ()
+
+
+def prove_bundle(whole: bundle.Bundle, also: Flow, shown: Sources) -> None:
+    """Prove the flow of a bundle's policy. Findings are drawn by `shown`. Raises CompileError, kept.KeptError."""
+    sources = kept.KeptSources(whole, shown)
+    check(sources.policy, sources, also)
+
+
+def compile_policy(path: Path, profile: Profile, sources: Sources, also: Flow | None = None) -> Compilation:
+    """Everything, from the file to the bundle; no privilege and no live system. also: proved too; changes nothing of the bundle. Raises CompileError."""
+    loaded = _checked(path, sources, also)
     program, warnings = loaded.program, loaded.warnings
     counter_room.check(program)
     optimised, found = passes.run(program)
@@ -87,6 +99,7 @@ def compile_policy(path: Path, profile: Profile, sources: Sources) -> Compilatio
         static=tuple(_static(item, sources) for item in program.sets if item.size is None),
         sources=kept.packed(sources),
         profile=kept.packed_profile(profile),
+        protected=protected.flows(program),
     )
     texts = {**made.sources, **shaped.sources}
     named = _named_from(whole, path.parent, sources)
@@ -124,6 +137,7 @@ def _named_from(whole: bundle.Bundle, folder: Path, sources: Sources) -> bundle.
         counters=renamed(whole.counters),
         settings=renamed(whole.settings),
         static=renamed(whole.static),
+        protected=renamed(whole.protected),
         placements=renamed(whole.placements),
         expects=tuple(replace(each, assertions=renamed(each.assertions)) for each in whole.expects),
     )

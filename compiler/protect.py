@@ -11,11 +11,13 @@ tell from what it keeps (the host's addresses are not in it). Packets that nft c
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from compiler import ir
 from compiler.diagnostics import Diagnostic
+from compiler.interp import named_control
 from compiler.ir import Field
+from compiler.source import NOWHERE
 from compiler.space import Box, Region, Shape, Space, whole_shapes
 
 _SWAPPED = {Field.SRC: Field.DST, Field.DST: Field.SRC, Field.SPORT: Field.DPORT, Field.DPORT: Field.SPORT,
@@ -24,10 +26,10 @@ _MOST_PIECES = 32  # boxes that a region is broken into before the rest of the c
 _ONE_WAY = (Field.TCP_FLAGS, Field.ICMP_TYPE, Field.ICMP_CODE, Field.TTL, Field.DSCP, Field.LENGTH)
 
 
-def prove(program: ir.Program) -> list[Diagnostic]:
-    """One finding for each protected flow and thing that cuts it; nothing when every `protect` holds."""
+def prove(program: ir.Program, also: Sequence[ir.Protect] = ()) -> list[Diagnostic]:
+    """One finding for each protected flow and thing that cuts it; nothing when every `protect` holds, and what is `also` protected (also_protect.py)."""
     space = Space(program)
-    return [finding for protect in program.protects for finding in _prove(protect, program, space)]
+    return [finding for protect in (*program.protects, *also) for finding in _prove(protect, program, space)]
 
 
 def _prove(protect: ir.Protect, program: ir.Program, space: Space) -> Iterator[Diagnostic]:
@@ -35,8 +37,9 @@ def _prove(protect: ir.Protect, program: ir.Program, space: Space) -> Iterator[D
     for shape in whole_shapes():
         region = space.may(protect.when, shape)
         for finding in _cuts(region, protect, program, space):
-            if finding.notes[0] not in said:  # one finding a rule, not one a shape
-                said.add(finding.notes[0])
+            place = finding.notes[0] if finding.notes else finding.span
+            if place not in said:  # one finding a rule, not one a shape
+                said.add(place)
                 yield finding
 
 
@@ -85,11 +88,26 @@ class _Left:
 
 
 def cuts(region: Region, chain: ir.Chain, protect: ir.Protect, space: Space, what: str) -> Iterator[Diagnostic]:
-    """The first thing in a chain that can drop some of the region."""
-    if not region:
-        return
-    left = _Left(region, space)
-    for rule in chain.rules:
+    """The first thing in a chain that can drop some of the region; of control traffic in it the first of each kind."""
+    for part, kind in _sorts(region, space):
+        rules = [rule for rule in chain.rules if not kind or kind in named_control(rule.when)]
+        yield from _cuts_of(_Left(part, space), rules, "pass" if kind else chain.default, chain, protect, what)
+
+
+def _sorts(region: Region, space: Space) -> Iterator[tuple[Region, str]]:
+    """The region by which rules judge it: a kind of control traffic meets those that name it and no default, everything else ("") meets all."""
+    rest = region
+    for kind in ir.CONTROL_KINDS:  # a packet is of one at most
+        known = space.may(ir.Is(kind), region.shape)
+        if part := rest.intersect(known):
+            rest = rest.subtract(known)
+            yield part, kind
+    if rest:
+        yield rest, ""
+
+
+def _cuts_of(left: _Left, rules: Sequence[ir.Rule], default: str, chain: ir.Chain, protect: ir.Protect, what: str) -> Iterator[Diagnostic]:
+    for rule in rules:
         if left.misses(rule.when):
             continue
         if rule.verdict == "drop" and (cut := left.part(rule.when)):
@@ -99,27 +117,52 @@ def cuts(region: Region, chain: ir.Chain, protect: ir.Protect, space: Space, wha
             left.take(rule.when)
             if not left.region:
                 return
-    if chain.default == "drop" and (rest := left.rest()):
+    if default == "drop" and (rest := left.rest()):
         yield _finding("N602", f"the default of {chain.name} drops {what} that is protected", protect, chain.span, rest, chain)
 
 
 def _steered_away(region: Region, steer: ir.Steer, protect: ir.Protect, space: Space) -> Iterator[Diagnostic]:
-    left = _Left(region, space)
-    for rule in steer.rules:
+    for part, kind in _sorts(region, space):
+        rules = [rule for rule in steer.rules if not kind or kind in named_control(rule.when)]
+        yield from _steered(_Left(part, space), rules, None if kind else steer.default, steer, protect)
+
+
+def _steered(left: _Left, rules: Sequence[ir.SteerRule], default: ir.Target | None, steer: ir.Steer, protect: ir.Protect) -> Iterator[Diagnostic]:
+    for rule in rules:
         if left.misses(rule.when):
             continue
         if rule.target.kind in ("nic", "socket") and (taken := left.part(rule.when)):
             message = f"`{rule.text or rule.name}` can take a packet that is protected away from the stack"
             yield _finding("N603", message, protect, rule.span, taken, steer)
             return
-        left.take(rule.when)
-    if steer.default is not None and steer.default.kind in ("nic", "socket") and (rest := left.rest()):
+        if not rule.prefer:  # else the device may not have it, and the next rule gets its packets
+            left.take(rule.when)
+        if not left.region:
+            return
+    if default is not None and default.kind in ("nic", "socket") and (rest := left.rest()):
         yield _finding("N603", "the default target takes packets that are protected away from the stack", protect, steer.span, rest, steer)
 
 
 def _finding(code: str, message: str, protect: ir.Protect, span: ir.Span, cut: Region, place: ir.Chain | ir.Steer) -> Diagnostic:
+    if protect.span is NOWHERE:
+        return _of_the_command(code, message, protect, span, place)
     helps = f"pass the protected packets before it in {place.name}, or narrow one of the two; such a packet is: {_words(cut)}"
     return Diagnostic(code, message, protect.span, helps, ((span, "this cuts it"),))
+
+
+def _of_the_command(code: str, message: str, protect: ir.Protect, span: ir.Span, place: ir.Chain | ir.Steer) -> Diagnostic:
+    """What cuts the connection that the command is run over: nothing in the policy speaks of that."""
+    message = f"{message}: the connection that this command is run over needs it ({protect.text})"
+    line = f"`protect {protect.nic} {{ {protect.text} }}`"
+    return Diagnostic(code, message, span, f"{_mend(protect, place)}; {line} in the policy proves it wherever you come from; --allow-lockout: apply it all the same")
+
+
+def _mend(protect: ir.Protect, place: ir.Chain | ir.Steer) -> str:
+    if isinstance(place, ir.Steer):
+        return f"leave it out in {place.name}"
+    ends = {"dport": "sport", "src": "dst", "dst": "src"} if place.direction == "out" else {}
+    words = " ".join(ends.get(word, word) for word in protect.text.split())
+    return f"write `pass {words}` in front of it in {place.name}"
 
 
 def reply(region: Region) -> Region:

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
-from runtime import admission, binding, boot, counters, lock, owner, plan, recover, slots, state, transaction, verify
+from runtime import (
+    admission,
+    binding,
+    boot,
+    counters,
+    disruption,
+    live,
+    lock,
+    lockout,
+    owner,
+    plan,
+    recover,
+    slots,
+    state,
+    transaction,
+    trial,
+    verify,
+    watchdog,
+)
 from runtime.context import Context
 from runtime.journal import Intent, Journal
+from runtime.lockout import Guarded
 from runtime.outcome import Outcome, Report
 from runtime.plan import Plan
+from runtime.steps import StepError, probes
 from runtime.transaction import Left
 
 
@@ -30,7 +50,9 @@ class OvertakenError(ApplyError):
 class Change:
     """A wanted state: a bundle's bytes on its devices, or nothing (None). take_over: also what another state directory installed.
 
-    onto: the only bundle that this may take the place of, by its hash; "": any.
+    onto: the only bundle that this may take the place of, by its hash; "": any. trial: seconds in which it has to be confirmed; 0.0: it need not be.
+    allow_lockout: also what could cut the connection that the command is run over. proved: the connection that the bundle is proved to leave alone already;
+    as_json: how the compiler tells what is not. allow_disruptive: also steps that interrupt a device's traffic. seen: what the host was when this was planned; it has to be that still.
     """
 
     command: str
@@ -38,6 +60,12 @@ class Change:
     bindings: Mapping[str, str]
     take_over: bool = False
     onto: str = ""
+    trial: float = 0.0
+    allow_lockout: bool = False
+    proved: Guarded | None = None
+    as_json: bool = False
+    allow_disruptive: bool = False
+    seen: live.Live | None = None
 
 
 @contextmanager
@@ -47,7 +75,8 @@ def changing(store: state.Store, context: Context, change: Change) -> Iterator[l
     with lock.exclusive(store.directory, change.command):
         if not change.take_over:
             owner.require(context)
-        yield recover.recover(store, context, removing=change.data is None)
+        with watchdog.armed(store, context):
+            yield recover.recover(store, context, removing=change.data is None)
 
 
 def plan_change(store: state.Store, context: Context, change: Change) -> tuple[Plan, Context]:
@@ -58,13 +87,24 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
     current = state.installed_here(record)
     old = store.bundle(current.bundle) if current else None
     new = admitted(change.data) if change.data is not None else None
+    guarded = require_proof(context, change)
     before = current.bindings if current else {}
     if change.data is None:  # a device that is gone took its part along; the rest is still to be removed
         before = binding.present(before)
-    bound = with_devices(context, change.bindings, before)._replace(take_over=change.take_over)
+    bound = with_devices(context._replace(trial=change.trial, take_over=change.take_over), change.bindings, before)
     if not change.take_over:
         owner.require_roots(bound, new, current)
-    return plan.build(bound, new, old, record.generation + 1), bound
+    return probes.added(plan.build(bound, new, old, record.generation + 1), bound, guarded), bound
+
+
+def require_proof(context: Context, change: Change) -> Guarded | None:
+    """The connection that the change is proved to leave alone; None where there is none, or it may be cut. Raises CompilerFailed."""
+    if change.data is None or change.allow_lockout:
+        return None
+    known = lockout.guarded(context)
+    if known != change.proved:
+        lockout.require(known, change.bindings, change.data, change.as_json)
+    return known
 
 
 def _record(store: state.Store, context: Context) -> state.Record:
@@ -94,18 +134,34 @@ def with_devices(context: Context, new: Mapping[str, str], old: Mapping[str, str
 
 
 def apply(store: state.Store, context: Context, change: Change, report: Report) -> Outcome:
-    """Make `change` true, or leave everything as it was. Raises what plan_change raises, OvertakenError, TransactionFailed."""
+    """Make `change` true, or leave everything as it was. Raises what plan_change raises, OvertakenError, DisruptiveError,
+    MovedOnError, TransactionFailed."""
     with changing(store, context, change) as recovered:
         record = _record(store, context)
         if change.onto and change.onto != getattr(state.installed_here(record), "bundle", ""):
             raise OvertakenError("another command changed what is installed; nothing was changed, try again")
+        if change.seen is not None:
+            require_seen(store, context, change)
         if nothing_to_do(store, context, record, change):
             return Outcome(None, record, False, recovered=tuple(recovered))
         planned, bound = plan_change(store, context, change)
+        disruption.require(planned.steps, change.allow_disruptive)
         prepare_slots(store, change.data, state.installed_here(record))
         after = _record_after(store, record, change)
         left = _transact(store, record, after, change, planned, bound, report)
-        return Outcome(planned, after, True, tuple(left), tuple(recovered))
+        return Outcome(planned, after, True, tuple(left), tuple(recovered), change.trial)
+
+
+def seen_now(store: state.Store, context: Context, change: Change) -> live.Live:
+    """What the host is, as far as a change depends on it, and what would be done; on trial or not is the same. Raises what plan_change raises."""
+    planned, bound = plan_change(store, context, replace(change, trial=0.0))
+    return live.read(store, bound, planned)
+
+
+def require_seen(store: state.Store, context: Context, change: Change) -> None:
+    """The host is what it was when this change was planned. Raises live.MovedOnError, OwnerError, StateError."""
+    if change.seen is not None:
+        live.require(change.seen, lambda: seen_now(store, context, change), store.record(), (ApplyError, binding.BindingError, StepError))
 
 
 def nothing_to_do(store: state.Store, context: Context, record: state.Record, change: Change) -> bool:
@@ -141,7 +197,7 @@ def _record_after(store: state.Store, record: state.Record, change: Change) -> s
     if change.data is None:
         return state.removed_now(record)
     bundle = bundles.decode(change.data)
-    return state.installed_now(record, store.keep_bundle(change.data, bundle), bundle.policy, dict(change.bindings))
+    return state.installed_now(record, store.keep_bundle(change.data, bundle), bundle.policy, dict(change.bindings), change.command)
 
 
 def _transact(
@@ -158,17 +214,26 @@ def _transact(
             bindings=dict(change.bindings),
             old_bindings=current.bindings if current else {},
             boot=boot.boot_id(),
+            trial=change.trial,
             take_over=change.take_over,
         )
     )
 
     def commit() -> None:
-        ledger = counters.ledger_after(bound, record.retired if current else {}, planned.old, planned.new)
-        store.write_record(msgspec.structs.replace(after, retired=ledger))
+        if change.trial:
+            trial.start(bound, journal)
+        else:
+            write_after(store, bound, record, after, planned)
 
     try:
-        return transaction.run(planned.ordered(), journal, commit, report)
+        return transaction.run(planned.ordered(), journal, commit, report, trial=bool(change.trial))
     except transaction.TransactionFailed as failure:
         if not failure.left:  # what is left stays in the journal: the next command tries again
             journal.close()
         raise
+
+
+def write_after(store: state.Store, bound: Context, record: state.Record, after: state.Record, planned: Plan) -> None:
+    """The commit: one rename of state.json, with what was counted by rules that are no longer in the policy."""
+    ledger = counters.ledger_after(bound, record.retired if state.installed_here(record) else {}, planned.old, planned.new)
+    store.write_record(msgspec.structs.replace(after, retired=ledger))

@@ -21,8 +21,11 @@ from runtime.owner import OwnerError
 from runtime.state import Installed, StateError, Store
 from runtime.steps import StepError
 from runtime.transaction import TransactionFailed
+from runtime.trial import OnTrialError
+from runtime.watchdog import WatchdogError
 
-_REFUSALS = (StateError, BundleError, StepError, TransactionFailed, binding.BindingError, apply.ApplyError, OwnerError, recover.RecoveryFailed, LockedError, OSError)
+_REFUSALS = (StateError, BundleError, StepError, TransactionFailed, binding.BindingError, apply.ApplyError, OwnerError, recover.RecoveryFailed, LockedError,
+             OnTrialError, WatchdogError, OSError)  # fmt: skip
 _POLL = 0.1  # seconds
 _HELP = "\n  = help: "
 
@@ -58,7 +61,7 @@ def boot(store: Store, context: Context, wait: float, report: Report, warn: Call
         name = f"{entry.policy} ({entry.bundle[:12]}, generation {entry.generation})"
         try:
             _wait(entry, until)
-            change = apply.Change("boot", store.bundle_bytes(entry.bundle), entry.bindings)
+            change = apply.Change("boot", store.bundle_bytes(entry.bundle), entry.bindings, allow_lockout=True, allow_disruptive=True)  # nobody is connected yet
             return Booted(apply.apply(store, context, change, report), entry is entries[0], tuple(tried))
         except _REFUSALS as error:
             tried.append((name, _words(error)))

@@ -70,13 +70,13 @@ class Answer:
     index: bytes = b""
 
 
-def compile(path: Path, target: str | None = None, json: bool = False, indexed: bool = False) -> Answer:
+def compile(path: Path, target: str | None = None, json: bool = False, indexed: bool = False, also: str = "") -> Answer:
     """A policy file's bundle, its index when that is asked for (compiler.change_index; empty where it has none), and the compiler's warnings.
 
-    Raises CompilerFailed with the diagnostics.
+    also: one more protected flow to prove (runtime.lockout). Raises CompilerFailed with the diagnostics.
     """
     arguments = ["compile", str(path.absolute()), "-o", "-", *(["--index", INDEX] if indexed else []), *target_option(target)]
-    answer = run_child([*arguments, *(["--json"] if json else [])])
+    answer = run_child([*arguments, *(["--also-protect", also] if also else []), *(["--json"] if json else [])])
     if answer.status != 0:
         raise CompilerFailed(f"{path} was not compiled", answer.messages)
     return answer

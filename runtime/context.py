@@ -16,6 +16,7 @@ class Device(NamedTuple):
 
 class Context(NamedTuple):
     """state: directory of the journal, history and current bundle. bpffs: netc's own directory in a bpf file system (0700).
+    trial: seconds that a change has to be confirmed in, 0.0 where it need not be (runtime.trial).
 
     netns: "" for the host, else the lab's name; sysfs paths are reached through `runtime.sysfs`, never through /sys.
     take_over: what somebody else put where the policy goes is kept and replaced (steps/foreign_*.py).
@@ -25,6 +26,7 @@ class Context(NamedTuple):
     bpffs: Path
     devices: tuple[Device, ...] = ()
     netns: str = ""
+    trial: float = 0.0
     take_over: bool = False
 
     def device(self, nic: str) -> Device:

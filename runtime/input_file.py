@@ -1,4 +1,4 @@
-"""A POLICY|BUNDLE argument: which of the two it is."""
+"""A POLICY|BUNDLE|PLAN argument: which of them it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from compiler import bundle as bundles
+
+_PLAN = b"netc-plan"  # how a plan file begins (runtime.plan_file)
 
 
 class InputError(Exception):
@@ -25,3 +27,15 @@ def read(path: Path) -> tuple[bool, bytes]:
             return True, file.read(bundles.MAX_FILE + 1)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
+
+
+def read_plan(path: Path) -> bytes:
+    """The bytes of a saved plan; empty for a file that claims to be none, and for one that cannot be read (`read` says why)."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            if not path.is_file() or file.read(len(_PLAN)) != _PLAN:
+                return b""
+            return _PLAN + file.read(bundles.MAX_FILE + (17 << 20))
+    except OSError:
+        return b""

@@ -1,7 +1,8 @@
 """The intents of an apply, on disk before they happen: what the next command needs when this one dies half way.
 
-One JSON object a line, each fsync'd before the work that it names: the intent, then `{"started": [phase, text]}` for each step. Whether the apply was committed is told by the generation in state.json. The file is removed when nothing is left
-to do, so its presence means an unfinished apply (`runtime.recover` ends it). A torn last line was never acted on and is ignored.
+One JSON object a line, each fsync'd before the work that it names: the intent, `{"started": [phase, text]}` for each step, and `{"trial": deadline}`
+when all of it is in force and waits to be confirmed. Whether the apply was committed is told by the generation in state.json. The file is removed
+when nothing is left to do, so its presence means an unfinished apply (`runtime.recover` ends it). A torn last line was never acted on and is ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from runtime.state import StateError, sync_directory
 
 class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is being done. `new`, `old`: bundle hashes, "" for nothing. `boot`: the kernel's boot id, for its objects die with it.
-    in_place: rules change beside their tables, by one store (runtime.rule_change). take_over: as the command was told."""
+    in_place: rules change beside their tables, by one store (runtime.rule_change). trial: seconds in which it has to be confirmed, 0.0: it need not be.
+    take_over: as the command was told."""
 
     command: str
     generation: int
@@ -28,6 +30,7 @@ class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     old_bindings: dict[str, str]
     boot: str
     in_place: bool = False
+    trial: float = 0.0
     take_over: bool = False
 
 
@@ -35,11 +38,19 @@ class _Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     started: tuple[str, str]
 
 
+class _Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    trial: float
+
+
 class Unfinished(msgspec.Struct, frozen=True):
-    """A journal that was found. `started`: phase and text of each step whose work may have been done, in order."""
+    """A journal that was found. `started`: phase and text of each step whose work may have been done, in order.
+
+    deadline: all of it is in force until then (seconds of CLOCK_MONOTONIC); None: it never was.
+    """
 
     intent: Intent
     started: tuple[tuple[str, str], ...]
+    deadline: float | None = None
 
 
 class Journal:
@@ -62,11 +73,19 @@ class Journal:
         """On disk before the step does anything."""
         self._append({"started": [phase, text]})
 
-    def close(self) -> None:
-        """Nothing is left to do: the file goes."""
+    def on_trial(self, deadline: float) -> None:
+        """All steps are done and checked; what is in force ends at the deadline unless it is confirmed."""
+        self._append({"trial": deadline})
+
+    def leave(self) -> None:
+        """Close the file and let it stand."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def close(self) -> None:
+        """Nothing is left to do: the file goes."""
+        self.leave()
         self.path.unlink(missing_ok=True)
         sync_directory(self.path.parent)
 
@@ -90,10 +109,11 @@ class Journal:
             return None  # died before the intent was on disk: nothing was done
         try:
             intent = msgspec.convert(lines[0], Intent)
-            started = msgspec.convert(lines[1:], tuple[_Started, ...])
+            started = msgspec.convert([line for line in lines[1:] if "trial" not in line], tuple[_Started, ...])
+            trials = msgspec.convert([line for line in lines[1:] if "trial" in line], tuple[_Trial, ...])
         except msgspec.ValidationError as error:
             raise StateError(f"{self.path} is damaged: {error}\n  = help: move the file away, then look at `netc status` and apply again") from None
-        return Unfinished(intent, tuple(line.started for line in started))
+        return Unfinished(intent, tuple(line.started for line in started), trials[-1].trial if trials else None)
 
 
 def _whole_lines(data: bytes) -> list[dict[str, Any]]:

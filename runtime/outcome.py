@@ -18,10 +18,11 @@ Report = Callable[[str, "Step"], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`changed` False: everything was as wanted already. `left`: what could not be cleaned up."""
+    """`changed` False: everything was as wanted already. `left`: what could not be cleaned up. trial: seconds in which it has to be confirmed."""
 
     plan: Plan | None
     record: Record
     changed: bool
     left: tuple[Left, ...] = ()
     recovered: tuple[str, ...] = field(default=())
+    trial: float = 0.0

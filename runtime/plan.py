@@ -3,7 +3,7 @@
 The one place of the order:
 
     stage   settings that disrupt (channels, rings: the programs go on last), tc (ifb devices, new classes), nft (dry run),
-            xdp (maps, programs), the other settings
+            xdp (maps, programs), record (what it counted, should it be taken back), the other settings
     flip    the fence, xdp on, nft, the fence off, xdp off, tc: what the old and the new policy both drop is dropped at every moment.
             XDP hands on only to rules that are there, and comes off only when nft judges. Removal goes from the last stage to the first.
     clean   what the old generation leaves: as in flip
@@ -19,7 +19,7 @@ from compiler.bundle import Bundle
 from runtime.context import Context
 from runtime.steps import Step
 
-BACKENDS = ("settings", "tc", "nft", "xdp")
+BACKENDS = ("settings", "tc", "nft", "xdp", "record")
 _FLIP_ORDER = ("fence", "xdp", "nft", "fence off", "xdp off", "tc", "settings")  # a step's `flips`, or else its backend
 _REMOVAL_ORDER = ("settings", "tc", "nft", "xdp", "xdp off")
 

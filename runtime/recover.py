@@ -6,20 +6,20 @@ the text of a step depends on the bundles alone.
 
 from __future__ import annotations
 
-from runtime import binding, boot, plan, state, transaction
+from runtime import binding, boot, plan, state, transaction, trial
 from runtime.context import Context
 from runtime.journal import Intent, Journal, Unfinished
-from runtime.steps import Step, StepError
+from runtime.steps import Step, StepError, probes
 
 
 class RecoveryFailed(Exception):
     """The unfinished change could not be ended. The text says what is left and where; the journal stays."""
 
 
-def recover(store: state.Store, context: Context, removing: bool) -> list[str]:
+def recover(store: state.Store, context: Context, removing: bool, ending: bool = False) -> list[str]:
     """What was done, in words; empty when nothing was unfinished. removing: all is to go, so a device that is gone is no obstacle.
 
-    Raises RecoveryFailed, StateError.
+    ending: a trial ends now, before its deadline. Raises RecoveryFailed, StateError, OnTrialError.
     """
     journal = Journal(store.directory)
     unfinished = journal.unfinished()
@@ -31,12 +31,15 @@ def recover(store: state.Store, context: Context, removing: bool) -> list[str]:
     if intent.boot != boot.boot_id():
         journal.close()
         return [f"{name} was cut short by a reboot: the kernel has forgotten it"]
+    committed = store.record().generation >= intent.generation
+    if unfinished.deadline is not None and not (committed or ending or trial.is_over(unfinished)):
+        raise trial.OnTrialError(unfinished)
     if gone := sorted({*_bindings(intent).values()} - {*binding.present(_bindings(intent)).values()}):
         return _without(gone, store, context, unfinished, journal, removing)
     if intent.in_place:
         return [f"{name} was cut short: {_in_place(store, context, intent, journal)}"]
-    if store.record().generation >= intent.generation:
-        left = transaction.clean(_steps(store, context, unfinished), _silent)
+    if committed:
+        left = transaction.clean(steps_of(store, context, unfinished), _silent)
         journal.close()
         return [f"{name} was cut short after it was done: finished it", *(f"not cleaned up: {x.text}: {x.words}" for x in left)]
     undone, left = _take_back(store, context, unfinished)
@@ -44,7 +47,14 @@ def recover(store: state.Store, context: Context, removing: bool) -> list[str]:
         what = "\n".join(f"  {x.text}: {x.words}" for x in left)
         raise RecoveryFailed(f"{name} was cut short and could not be taken back; still there:\n{what}")
     journal.close()
-    return [f"{name} was cut short: took back {len(undone)} steps, what was installed before is in force"]
+    why = "was cut short" if unfinished.deadline is None else "was on trial" if ending else "was on trial, and nobody confirmed it"
+    return [f"{name} {why}: took back {len(undone)} steps, what was installed before is in force"]
+
+
+def prepare() -> None:
+    """Import what taking a change back needs, so that it does not have to be read when it is wanted."""
+    for name in plan.BACKENDS:
+        plan.backend(name)
 
 
 def _in_place(store: state.Store, context: Context, intent: Intent, journal: Journal) -> str:
@@ -105,10 +115,11 @@ def _take_back(store: state.Store, context: Context, unfinished: Unfinished) -> 
     Settings know from their own file what they were before netc, so going back is one more apply of theirs, from new to old; a
     setting that was already changed has no step to undo.
     """
-    started = {(step.phase, step.text): step for step in _steps(store, context, unfinished) if step.phase != "clean"}
+    started = {(step.phase, step.text): step for step in steps_of(store, context, unfinished) if step.phase != "clean"}
     again = [started[phase, text] for phase, text in unfinished.started if (phase, text) in started]
     undone, left = transaction.undo([step for step in again if not hasattr(step, "setting")], _silent)
-    for step in _steps(store, context, unfinished, backwards=True, only="settings"):
+    left += probes.stray()
+    for step in steps_of(store, context, unfinished, backwards=True, only="settings"):
         try:
             step.do()
         except (StepError, OSError) as error:
@@ -116,14 +127,15 @@ def _take_back(store: state.Store, context: Context, unfinished: Unfinished) -> 
     return undone, left
 
 
-def _steps(store: state.Store, context: Context, unfinished: Unfinished, backwards: bool = False, only: str = "") -> list[Step]:
+def steps_of(store: state.Store, context: Context, unfinished: Unfinished, backwards: bool = False, only: str = "") -> list[Step]:
+    """The steps of an unfinished change, made again. Raises RecoveryFailed, StateError."""
     intent = unfinished.intent
     new = store.bundle(intent.new) if intent.new else None
     old = store.bundle(intent.old) if intent.old else None
     if backwards:
         new, old = old, new
     try:
-        bound = context._replace(devices=binding.devices(_bindings(intent)), take_over=intent.take_over)
+        bound = context._replace(devices=binding.devices(_bindings(intent)), trial=intent.trial, take_over=intent.take_over)
         if only:
             steps: list[Step] = plan.backend(only).steps(bound, new, old, intent.generation)
             return steps

@@ -11,7 +11,7 @@ import msgspec
 
 from compiler.tables import changes
 from compiler.tables.changes import Delta
-from runtime import binding, lock, owner, retired, rules_found, slots, state, transaction
+from runtime import binding, lock, owner, retired, rules_found, slots, state, transaction, watchdog
 from runtime.backends import membarrier
 from runtime.context import Context
 from runtime.journal import Intent, Journal
@@ -42,7 +42,7 @@ class NotInPlaceError(Exception):
 
 def apply_change(store: state.Store, context: Context, change: RuleChange, report: Report) -> Outcome:
     """Put it in force. Raises NotInPlaceError, and what apply.apply raises."""
-    with lock.exclusive(store.directory, "apply"):
+    with lock.exclusive(store.directory, "apply"), watchdog.armed(store, context):
         recovered = _recovered(store, context)
         record = store.record()
         bound = context._replace(devices=binding.devices(change.now.bindings))
@@ -108,7 +108,7 @@ def _slots(store: state.Store, context: Context, change: RuleChange) -> dict[str
 def _record_after(store: state.Store, record: state.Record, change: RuleChange) -> state.Record:
     """The pins' generation stays; the record's grows, since it says what was committed."""
     name = store.keep_change(change.data) if change.wanted.lines else change.wanted.base
-    after = state.installed_now(record, name, change.now.policy, change.now.bindings)
+    after = state.installed_now(record, name, change.now.policy, change.now.bindings, "apply")
     assert after.current is not None
     return msgspec.structs.replace(after, current=msgspec.structs.replace(after.current, generation=change.now.generation))
 

@@ -30,10 +30,12 @@ class RuleChange:
         return self.wanted == self.before
 
 
-def wanted(store: state.Store, policy: Path, target: str | None, bound: Callable[[Iterable[str]], Mapping[str, str]]) -> RuleChange | str:
+def wanted(
+    store: state.Store, policy: Path, target: str | None, bound: Callable[[Iterable[str]], Mapping[str, str]], also: Callable[[Mapping[str, str]], str]
+) -> RuleChange | str:
     """What of the installed policy's rules `policy` changes; or in words why it has to be compiled whole.
 
-    bound: of the policy's nics those that are bound otherwise than it says.
+    bound: of the policy's nics those that are bound otherwise than it says. also: the connection that such a change may not cut, for the compiler.
     """
     record = store.record()
     now = state.installed_here(record)
@@ -43,7 +45,7 @@ def wanted(store: state.Store, policy: Path, target: str | None, bound: Callable
     index = store.index(base)
     if index is None:
         return "the rules of the installed policy cannot change one by one"
-    arguments = ["change", str(index), str(policy.absolute()), base, *compiler_child.target_option(target)[1:]]
+    arguments = ["change", str(index), str(policy.absolute()), base, also(now.bindings), *compiler_child.target_option(target)[1:]]
     with compiler_child.running(arguments) as asked:
         from runtime import rule_change  # noqa: F401  imported in the child's time: it is what comes next
 

@@ -35,6 +35,14 @@ def line(item: Difference) -> str:
     return f"{item.name} {' and '.join(parts)}{' (`netc set` changed what is installed)' if item.by_hand else ''}"
 
 
+def content(item: StaticSet) -> str:
+    """What a set holds, in words: its members where they are few."""
+    ranges = members.decode(item.ranges)
+    if len(ranges) > _NAMED:
+        return f"{len(ranges):,} ranges"
+    return ", ".join(chain.from_iterable(set_words.of_range(item.type, low, high) for low, high in ranges)) or "no members"
+
+
 def _held(item: StaticSet, other: StaticSet) -> tuple[str, ...]:
     """What `item` holds and `other` does not."""
     ranges = members.missing(other.ranges if other.type == item.type else members.encode(()), item.ranges)

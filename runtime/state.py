@@ -43,7 +43,8 @@ class StateError(Exception):
 class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One bundle on the devices it was bound to. `bindings`: nic → device name. `when`: Unix time in seconds.
 
-    boot: the kernel's boot id; nothing of netc's in the kernel outlives a reboot.
+    boot: the kernel's boot id; nothing of netc's in the kernel outlives a reboot. command: by which command it came, "" where that was not kept.
+    sequence: what the record's generation was then; a change of rules in place has a number of its own and keeps the generation of its pins.
     """
 
     generation: int
@@ -52,6 +53,13 @@ class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bindings: dict[str, str]
     when: int
     boot: str
+    command: str = ""
+    sequence: int = 0
+
+    @property
+    def number(self) -> int:
+        """What `netc history` calls it."""
+        return self.sequence or self.generation
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,10 +93,12 @@ class Store:
         text = self._read("state.json")
         return Record() if text is None else _decode(text, Record, self.directory / "state.json")
 
-    def write_record(self, record: Record) -> None:
-        """Keep at most HISTORY earlier entries, and no bundle file that nobody names any more."""
+    def write_record(self, record: Record, prune: bool = True) -> None:
+        """Keep at most HISTORY earlier entries, and no bundle file that nobody names any more. prune False: an unfinished change may still name one."""
         record = msgspec.structs.replace(record, history=record.history[-HISTORY:])
         self._write("state.json", msgspec.json.format(msgspec.json.encode(record, order="deterministic")))
+        if not prune:
+            return
         named = {entry.bundle for entry in (*record.history, *([record.current] if record.current else []))}
         named |= {change.base for change in map(self.change, named) if change}
         for path in list((self.directory / "bundles").iterdir()):
@@ -154,7 +164,11 @@ class Store:
         try:
             if change is not None:
                 return changes.compose(self.bundle(change.base), change)
-            return bundles.decode(self._whole(name))
+            data = self._whole(name)
+            found = bundles.decode(data)
+            if bundles.identity(data) != name:
+                raise bundles.BundleError("it is another bundle than its name says")
+            return found
         except bundles.BundleError as error:
             raise StateError(f"bundle {name[:12]} in {self.directory}/bundles is damaged: {error}") from None
 
@@ -199,10 +213,10 @@ def installed_here(record: Record) -> Installed | None:
     return current if current is not None and current.boot == boot_id() else None
 
 
-def installed_now(record: Record, bundle: str, policy: str, bindings: dict[str, str]) -> Record:
+def installed_now(record: Record, bundle: str, policy: str, bindings: dict[str, str], command: str = "") -> Record:
     """The record after an apply: the next generation is current, what was current is the history's last."""
     generation = record.generation + 1
-    current = Installed(generation, bundle, policy, bindings, int(time.time()), boot_id())
+    current = Installed(generation, bundle, policy, bindings, int(time.time()), boot_id(), command, generation)
     return Record(generation, current, record.history + ((record.current,) if record.current else ()))
 
 

@@ -5,6 +5,8 @@
     commit          the caller writes the state: from here on the new generation is what is installed
     clean           what is no longer needed goes; a refusal here is reported, never undone
 
+What has to be confirmed stops behind `check`: the caller writes the deadline instead of the state, and the journal stays (runtime.trial).
+
 Invariants: a step's undo runs only if its do ran; no step's do runs after one failed; an undo that fails does not stop the
 others. SIGINT, SIGTERM and SIGHUP count as a failure of the step that they meet, at its end
 (an SSH session that dies must not leave half an apply).
@@ -23,9 +25,11 @@ from runtime.steps import Step, StepError
 
 
 class Log(Protocol):
-    """What a transaction needs of the journal. close: nothing is left to do."""
+    """What a transaction needs of the journal. close: nothing is left to do. leave: it stays."""
 
     def started(self, phase: str, text: str) -> None: ...
+
+    def leave(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -50,10 +54,10 @@ class Interrupted(Exception):
     """A signal asked this process to end."""
 
 
-def run(steps: Sequence[Step], log: Log, commit: Callable[[], None], report: Callable[[str, Step], None]) -> list[Left]:
+def run(steps: Sequence[Step], log: Log, commit: Callable[[], None], report: Callable[[str, Step], None], trial: bool = False) -> list[Left]:
     """Do all of it or nothing. `report(what, step)`: what is do, check, undo or clean. Gives what was not cleaned up.
 
-    Raises TransactionFailed.
+    trial: nothing is cleaned, and the journal stays. Raises TransactionFailed.
     """
     changes = [step for step in steps if step.phase != "clean"]
     begun: list[Step] = []
@@ -76,6 +80,9 @@ def run(steps: Sequence[Step], log: Log, commit: Callable[[], None], report: Cal
             with _signals_wait():
                 undone, left = undo(begun, report)
             raise TransactionFailed(at, cause, undone, left) from cause
+        if trial:
+            log.leave()
+            return []
         not_cleaned = clean(steps, report)  # an end that is asked for now comes too late: all is done
         log.close()
     return not_cleaned

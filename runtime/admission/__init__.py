@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterable
 from compiler.bundle import Bundle, Code, Map
 from runtime import objects
 from runtime.admission.nft import check_nft
+from runtime.admission.protected import check_protected
 from runtime.admission.refusal import refuse
 from runtime.admission.settings import check_setting
 from runtime.admission.static import check_static
@@ -58,6 +59,7 @@ def check(bundle: Bundle) -> None:
     _once("nft table", (table.family for table in bundle.nft))
     for table in bundle.nft:
         check_nft(table, nics)
+    check_protected(bundle, nics)
 
 
 def _once(what: str, names: Iterable[Hashable]) -> None:

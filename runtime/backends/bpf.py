@@ -65,6 +65,7 @@ __all__ = [
     "create_map",
     "get_pinned",
     "is_bpffs",
+    "is_program",
     "link_create",
     "link_detach",
     "link_info",
@@ -232,6 +233,11 @@ def _text(name: bytes) -> str:
 def prog_by_id(number: int) -> int:
     """A file descriptor of a loaded program. Raises BpfError (ENOENT: it is gone)."""
     return sys.call(sys.PROG_FD_BY_ID, struct.pack("=3I", number, 0, 0), f"open program {number}")
+
+
+def is_program(fd: int) -> bool:
+    """Whether a descriptor of a pin is a program's, and not a map's or a link's."""
+    return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:bpf-prog"
 
 
 def prog_info(fd: int) -> ProgInfo:

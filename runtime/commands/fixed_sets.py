@@ -55,7 +55,8 @@ def change(options: argparse.Namespace, target: Target, action: str) -> int:
             if not data:
                 _show(options, told, installed, None)
                 return 0
-            wanted = apply.Change("set", data, installed.bindings, onto=installed.bundle)
+            wanted = apply.Change("set", data, installed.bindings, onto=installed.bundle, allow_lockout=options.allow_lockout,
+                                  as_json=options.json)  # fmt: skip
             try:
                 outcome = _patient(deadline, partial(apply.apply, target.store, target.context, wanted, _unseen))
             except apply.OvertakenError:

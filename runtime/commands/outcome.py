@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runtime.outcome import Outcome, Report
     from runtime.steps import Step
+
+
+_DONE = {"rollback": "rolled back", "confirm": "confirmed"}
 
 
 def reporter(as_json: bool) -> Report:
@@ -31,6 +35,8 @@ def warn(outcome: Outcome) -> None:
         output.show_warning(text)
     for left in outcome.left:
         output.show_warning(f"not cleaned up: {left.text}: {left.words}")
+    for text in (text for item in (outcome.plan.steps if outcome.plan else ()) for text in getattr(item.step, "warnings", ())):
+        output.show_warning(text)
 
 
 def show(outcome: Outcome, command: str, json: bool) -> None:
@@ -49,6 +55,9 @@ def show(outcome: Outcome, command: str, json: bool) -> None:
     for text in foreign.put_back(outcome):
         print(output.printable(text))
     print(_line(outcome, command))
+    if outcome.trial:
+        end = time.strftime("%H:%M:%S", time.localtime(time.time() + outcome.trial))
+        print(f"on trial until {end} ({outcome.trial:g} s): netc confirm keeps it; without it the policy before is back then")
 
 
 def as_json(outcome: Outcome, command: str) -> dict[str, object]:
@@ -66,6 +75,7 @@ def as_json(outcome: Outcome, command: str) -> dict[str, object]:
         "skipped": [{"text": s.text, "words": s.words} for s in outcome.plan.skipped] if outcome.plan else [],
         "left": [{"text": left.text, "words": left.words} for left in outcome.left],
         "recovered": list(outcome.recovered),
+        "trial": outcome.trial,
         "put_back": foreign.put_back(outcome),
     }
 
@@ -78,4 +88,4 @@ def _line(outcome: Outcome, command: str) -> str:
         return "removed: nothing of netc is installed" if outcome.changed else "nothing to do: nothing of netc is installed"
     bound = ", ".join(f"{nic} on {device}" for nic, device in current.bindings.items())
     what = f"{current.policy} ({current.bundle[:12]}), generation {current.generation}, {bound}"
-    return output.printable(f"{'rolled back' if command == 'rollback' else 'applied'}: {what}" if outcome.changed else f"nothing to do: {what} is installed and unchanged")
+    return output.printable(f"{_DONE.get(command, 'applied')}: {what}" if outcome.changed else f"nothing to do: {what} is installed and unchanged")

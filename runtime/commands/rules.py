@@ -6,19 +6,27 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runtime.commands.target import Target
     from runtime.outcome import Outcome, Report
+    from runtime.plan_view import View
     from runtime.rules_found import RuleChange
 
 
 def change(options: argparse.Namespace, target: Target) -> RuleChange | None:
     """What of the installed policy's rules the file changes in place; None where it has to be compiled whole, or is a bundle."""
-    from runtime import input_file, rules_found
+    from runtime import input_file, lockout, rules_found
     from runtime.commands.apply import bound
 
     if options.take_over or input_file.read(options.file)[0]:
         return None
-    found = rules_found.wanted(target.store, options.file, options.target, lambda nics: bound(nics, options, target))
+
+    def also(bindings: Mapping[str, str]) -> str:
+        known = None if options.allow_lockout else lockout.guarded(target.context)
+        return known.option(bindings) if known and known.touches(bindings) else ""
+
+    found = rules_found.wanted(target.store, options.file, options.target, lambda nics: bound(nics, options, target), also)
     return None if isinstance(found, str) else found
 
 
@@ -46,20 +54,18 @@ def holds(found: RuleChange, target: Target) -> bool:
     return rule_change.holds(target.store, target.context, found) if found.is_none else rule_change.is_running(target.context, found)
 
 
-def show(found: RuleChange, target: Target, as_json: bool) -> int:
-    """The plan: the rules that leave the tables, and those that stand beside them then. Gives the exit status of `netc plan`."""
-    from runtime import output, rule_change
+def view(found: RuleChange, target: Target) -> View:
+    """The plan of a change in place, with the same look as any other."""
+    from compiler.tables import changes
+    from runtime import binding, plan_diff, planning, rule_change
+    from runtime.plan_view import View
 
-    planned, step = rule_change.planned(target.context, found, target.store.record().generation + 1)
-    if as_json:
-        output.show_json({
-            "changes": True, "generation": planned.generation, "skipped": [], "placements": [],
-            "steps": [{"phase": step.phase, "backend": "xdp", "text": step.text, "disruptive": step.disruptive}],
-        })  # fmt: skip
-        return 2
-    for name in found.wanted.gone:
-        print(f"-  {output.printable(name)}")
-    for rule in found.wanted.added:
-        print(f"+  {output.printable(rule.name)}  {output.printable(rule.text)}")
-    print(f"\n{step.phase:5}  {'xdp':8}  {output.printable(step.text)}\n\n1 step")
-    return 2
+    store, now = target.store, found.now
+    old = store.bundle(now.bundle)
+    if found.is_none:
+        return View(old, None)
+    planned, _ = rule_change.planned(target.context._replace(devices=binding.devices(now.bindings)), found, store.record().generation + 1)
+    new = changes.compose(store.bundle(found.wanted.base), found.wanted)
+    entries = [entry for entry in plan_diff.differences(old, new, now.bindings) if not entry.is_carrier]
+    kept = "a change of rules in place leaves it so; the next apply puts it back"
+    return View(new, planned, entries, planning.drift(store, target.context, now), since=planning.since(now), kept=kept, notes=[planned.steps[0].step.text])

@@ -76,6 +76,8 @@ def add_parser(subparsers: Any) -> None:
         each.add_argument("--renew", action="store_true", help="of a dynamic set: start the time of live members anew")
     for each in (listing, adding, deleting, replacing):
         targets.add_options(each)
+    for each in (adding, deleting, replacing):
+        targets.add_lockout(each)
 
 
 def run_list(options: argparse.Namespace) -> int:
@@ -237,6 +239,9 @@ def _locked(target: targets.Target) -> Iterator[AnySets]:
     while True:
         try:
             with lock.exclusive(target.context.state, "set"):
+                if (target.context.state / "journal.jsonl").exists():
+                    raise SetsError("a policy is on trial, or a change was cut short; nothing was changed\n"
+                                    "  = help: netc status says which; netc confirm, netc rollback or netc recover ends it")  # fmt: skip
                 yield _sets(target)
                 return
         except lock.LockedError:

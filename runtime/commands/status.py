@@ -43,17 +43,19 @@ def add_parser(subparsers: Any) -> None:
 
 def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
     """What is installed, with the context of its devices. Raises ApplyError when nothing is."""
-    from runtime import apply, binding, owner, state
+    from runtime import apply, binding, owner, state, trial
 
     warn_unfinished(target)
+    on_trial = trial.running(target.store)
     record = target.store.record()
-    current = state.installed_here(record)
+    current = trial.installed(target.store, on_trial) if on_trial else state.installed_here(record)
     if current is None:
         owner.require(target.context)
         why = "a reboot took the last policy off" if record.current else "nothing is installed"
         raise apply.ApplyError(f"{why}\n  = help: install a policy with: netc apply POLICY")
     try:
-        return current, target.store.bundle(current.bundle), apply.with_devices(target.context, current.bindings, {})
+        context = target.context._replace(trial=on_trial.intent.trial if on_trial else 0.0)
+        return current, target.store.bundle(current.bundle), apply.with_devices(context, current.bindings, {})
     except binding.BindingError as error:
         words = str(error).partition("\n")[0]
         raise apply.ApplyError(f"{current.policy} is installed, but {words}\n  = help: take what is left of it off with: netc remove; "
@@ -62,15 +64,19 @@ def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
 
 def warn_unfinished(target: targets.Target) -> None:
     """A change that was cut short, or one that another process is at right now: what is shown may be of both."""
-    from runtime import output
+    from runtime import output, trial
     from runtime.journal import Journal
 
     unfinished = Journal(target.store.directory).unfinished()
-    if unfinished is not None:
-        output.show_warning(
-            f"netc {unfinished.intent.command} (generation {unfinished.intent.generation}) is not finished: it is running, or it was cut short "
-            "and the next netc apply, rollback or remove ends it"
-        )
+    if unfinished is None:
+        return
+    name = f"netc {unfinished.intent.command} (generation {unfinished.intent.generation})"
+    if trial.running(target.store) and trial.is_over(unfinished):
+        output.show_warning(f"{name} was on trial, nobody confirmed it, and not all of it is taken back yet: netc recover does that")
+    elif trial.running(target.store):
+        output.show_warning(f"{name} is on trial for {trial.left(unfinished):.0f} s more: netc confirm keeps it, netc rollback takes it back")
+    else:
+        output.show_warning(f"{name} is not finished: it is running, or it was cut short and netc recover ends it")
 
 
 def measure(target: targets.Target, windowed: bool, quiet: bool) -> list[Finding]:
@@ -194,21 +200,25 @@ def _between_line(gap: Any) -> str:
 
 
 def run_status(options: argparse.Namespace) -> int:
-    from runtime import output, verify
+    from runtime import output, trial, verify, watchdog
     from runtime.commands import foreign
 
     with targets.opened(options) as target:
         current, bundle, context = installed(target)
+        on_trial = trial.running(target.store)
+        seconds = trial.left(on_trial) if on_trial else 0.0
+        overdue = on_trial is not None and trial.is_over(on_trial)
+        endings = watchdog.last(target.store)
         findings = verify.drift(context, bundle, current.generation)
         readings, sets, unreadable = _readings(context, bundle, current.generation)
         findings += unreadable
         beside = foreign.as_json(context, bundle)
     if options.json:
-        output.show_json({**_status_json(current, bundle, findings, readings, sets), **beside})
+        output.show_json({**_status_json(current, bundle, findings, readings, sets), "trial": seconds, "watchdog": endings, **beside})
     else:
-        _show_status(current, bundle, findings, readings, sets)
+        _show_status(current, bundle, findings, readings, sets, endings)
         foreign.show(beside)
-    return int(verify.failed(findings))
+    return int(overdue or verify.failed(findings))
 
 
 def _readings(context: Context, bundle: Bundle, generation: int) -> tuple[list[Reading], dict[str, int], list[Finding]]:
@@ -245,7 +255,9 @@ def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding]
     }
 
 
-def _show_status(current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int]) -> None:
+def _show_status(
+    current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int], endings: Sequence[str]
+) -> None:
     from runtime import counters, output, verify
 
     when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(current.when))
@@ -262,5 +274,7 @@ def _show_status(current: Installed, bundle: Bundle, findings: Sequence[Finding]
     for finding in findings:
         colour = "yellow" if verify.warns(finding) else "red"
         print(output.paint(output.printable(f"changed     {finding.where}: {finding.what}: {finding.detail}"), colour))
+    for line in endings:
+        print(output.printable(f"watchdog    {line}"))
     broken = verify.failed(findings)
     print("installed  ", "changed since: apply again to put it right" if broken else output.paint("as applied", "green"))

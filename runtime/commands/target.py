@@ -45,6 +45,17 @@ def add_options(parser: argparse.ArgumentParser, json: bool = True) -> None:
         parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
+def add_lockout(parser: argparse.ArgumentParser) -> None:
+    """--allow-lockout, of every command that could cut the connection that it is run over."""
+    parser.add_argument("--allow-lockout", action="store_true", help="also what is not proved to leave alone the connection that netc is run over")
+
+
+def add_allow_disruptive(parser: argparse.ArgumentParser) -> None:
+    """Of every command that may change a device's queues."""
+    parser.add_argument("--allow-disruptive", action="store_true",
+                        help="also steps that interrupt a device's traffic (channels, rings, the first XDP program on many drivers); `netc plan` names them")  # fmt: skip
+
+
 @contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Target]:
     """Enter the lab's network namespace, if one is asked for, and give the target. Raises TargetError."""

@@ -89,7 +89,7 @@ class _Swap:
         return [family for family in present if family in self.wanted and nft_record.table_changed(self.context.state, family)]
 
     def undo(self) -> None:
-        """What was there before, by one transaction, from the old bundle; what the new one alone brought goes again."""
+        """What was there before, by one transaction, from the old bundle; the counters that the new one alone brought go with the dry run's undo."""
         commands: list[Json] = []
         present = installed()
         for family in FAMILIES:
@@ -130,7 +130,12 @@ class _DryRun:
         _run([*(_delete("table", family, TABLE) for family in anew), *commands], self.text, dry_run=True)
 
     def undo(self) -> None:
-        """Nothing was changed."""
+        """What the new rules alone counted with goes again, once it was written down (runtime.steps.record)."""
+        swap = self.swap
+        before = [(family, table, found) for family, found in installed().items() if (table := swap.before.get(family))]
+        commands = [c for family, table, found in before for c in _unused(family, fill(table, swap.context, swap.generation), found)]
+        if commands:
+            _run(commands, "nft: remove the new rules' counters and limits")
 
     def check(self) -> None:
         """Nothing was changed."""
@@ -185,11 +190,10 @@ def _replace(context: Context, family: str, table: Nft | None, generation: int, 
 
 
 def _restore(context: Context, family: str, table: Nft | None, generation: int, found: list[Json] | None) -> list[Json]:
-    """Commands that bring a table back to `table` (None: not there), without the counters and limits that it does not have."""
+    """Commands that bring a table back to `table` (None: not there)."""
     if table is None:
         return [] if found is None else [_delete("table", family, TABLE)]
-    unused = _unused(family, fill(table, context, generation), found or [])
-    return [*_replace(context, family, table, generation, found or []), *unused]
+    return _replace(context, family, table, generation, found or [])
 
 
 def _removal(family: str, found: list[Json]) -> list[Json]:

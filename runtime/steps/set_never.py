@@ -6,7 +6,7 @@ refused, and named, before anything changes; who is added between that and the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from compiler.bundle import Bundle, DynamicSet
@@ -21,8 +21,24 @@ _NAMED = 5  # addresses in a refusal
 def steps(context: Context, new: Bundle, old: Bundle | None) -> list[RefuseStep | SweepStep]:
     """For the sets whose `never` may name more now. They come behind the step that opens the sets' maps."""
     kept = {item.name: _never(old, item) for item in old.sets} if old else {}
+    if context.trial:
+        _refuse_narrower(new, kept)
     wider = [item for item in new.sets if item.never and kept.get(item.name) != _never(new, item)]
-    return [*(RefuseStep(context, new, item) for item in wider), *(SweepStep(context, new, item) for item in wider)]
+    sweep = "flip" if context.trial else "clean"  # what is on trial is in force
+    return [*(RefuseStep(context, new, item) for item in wider), *(SweepStep(context, new, item, sweep) for item in wider)]
+
+
+def _refuse_narrower(new: Bundle, kept: Mapping[str, Mapping[str, bytes]]) -> None:
+    """What the new policy adds stays in the set when the old one is back, which was proved as if it could not be there. Raises StepError."""
+    for item in new.sets:
+        have = _never(new, item).values()
+        for name, want in kept.get(item.name, {}).items():
+            left = want
+            for ranges in have:
+                left = members.encode(members.missing(ranges, left))
+            if members.decode(left):
+                words = f"`never {name}` keeps members out that this policy would put in; they would still be there when the trial ends"
+                raise StepError(f"set {item.name}", words, f"write `never {name}` here, too; or apply it without --confirm")
 
 
 def _never(bundle: Bundle, item: DynamicSet) -> dict[str, bytes]:

@@ -35,6 +35,21 @@ class SettingStep:
         self.disruptive = turn.outage
         self.text = f"{place(setting)}: {'put back to ' + show(wanted) if wanted is not None else 'set to ' + show(setting.value)}"
 
+    @property
+    def device(self) -> str:
+        """The device whose knob this is; "" for the host."""
+        return self._device
+
+    @property
+    def is_restored(self) -> bool:
+        """No policy asks for it any more: it gets the value that it had before netc."""
+        return self._exact is not None
+
+    def reading(self) -> tuple[Value, Value]:
+        """What the knob reads now, and what it has to read afterwards. Raises Refusal."""
+        now = self._knob.read()
+        return now, self._wanted(now)
+
     def do(self) -> None:
         try:
             self._turn()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from compiler.bundle import LeafQdisc, Qdisc, TcClass
 from runtime.backends import tc as backend
 from runtime.backends import tc_options
-from runtime.backends.tc import Tc, TcError
+from runtime.backends.tc import HtbClass, Tc, TcError
+from runtime.backends.tc_options import HtbParameters
 from runtime.steps import StepError
 from runtime.steps.tc_place import (
     MAJOR,
@@ -109,7 +111,7 @@ def difference(tc: Tc, ifindex: int, place: Place, wanted: Sequence[TcClass], ba
         # HTB shows a class right under its root qdisc with the root itself as parent.
         parent = backend.ROOT if item.parent == "1:" else number(item.parent, base)
         if got.parent != parent or not tc_options.same_class(parameters(item), got.parameters, item.classid in place.leaves):
-            return f"class {item.counter} is {got.parameters} under {backend.words(got.parent)}, not {parameters(item)}"
+            return f"class {item.counter} has {_numbers(got, parent, parameters(item))}"
     if wrong := _unasked(tc, ifindex, {number(item.classid, base) for item in wanted}, base, classes):
         return wrong
     names = {item.classid for item in wanted}
@@ -117,6 +119,15 @@ def difference(tc: Tc, ifindex: int, place: Place, wanted: Sequence[TcClass], ba
         if leaf.parent in names and (wrong := _leaf_difference(leaf, qdiscs.get(number(leaf.parent, base)))):
             return wrong
     return ""
+
+
+def _numbers(got: HtbClass, parent: int, wanted: HtbParameters) -> str:
+    """What differs, as tc's words: rate 5000000 instead of 1000000000 (bit/s, bytes)."""
+    now, planned = asdict(got.parameters), asdict(wanted)
+    differs = [f"{key} {now[key]} instead of {planned[key]}" for key in now if now[key] != planned[key]]
+    if got.parent != parent:
+        differs.append(f"parent {backend.words(got.parent)} instead of {backend.words(parent)}")
+    return ", ".join(differs)
 
 
 def _unasked(tc: Tc, ifindex: int, own: set[int], base: int, classes: Mapping[int, object]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from compiler.bundle import Bundle, Code
 from runtime import objects
@@ -11,7 +11,7 @@ from runtime.backends import bpf, link
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context
 from runtime.state import Store
-from runtime.steps import Step, StepError, foreign_kept, foreign_xdp, xdp_pins
+from runtime.steps import Step, StepError, foreign_kept, foreign_xdp, xdp_pins, xdp_trial
 from runtime.steps.xdp_attach import AttachStep, DetachStep
 from runtime.steps.xdp_load import CleanStep, LoadStep
 from runtime.steps.xdp_slots import MoveStep
@@ -30,20 +30,25 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         objects.validate(new)
         _refuse_foreign(context, wanted)
         made.append(LoadStep(context, new, generation, tuple(nic for nic, _, _ in moves)))
-        if any(item.never for item in new.sets):
+        if any(item.never for item in new.sets) or (context.trial and new.sets):
             from runtime.steps import set_never
 
             made += set_never.steps(context, new, old)
     for key in wanted.keys() & had.keys():
         _refuse_other_mode(wanted[key], _mode(new, wanted[key]), _mode(old, had[key]))
-    for key, code in _ordered(wanted):
-        theirs = foreign_xdp.taking(context, context.device(code.nic), generation) if code.hook == "xdp" else []
-        made += [*theirs, AttachStep(context, code, generation, _mode(new, code), key in had)]
-        made += [foreign_xdp.Open(context.device(code.nic)) for _ in theirs]
-    ended = [(key, code) for key, code in reversed(_ordered(had)) if key not in wanted]
-    close, back = foreign_xdp.leaving(context, _left(context, new, [code for _, code in ended if code.hook == "xdp"]))
-    made += [*close, *(DetachStep(context, code, _mode(old, code)) for _, code in ended), *back]
+    here = {key: (code, _mode(new, code)) for key, code in _ordered(wanted)}
+    leaving = {key: (code, _mode(old, code)) for key, code in reversed(_ordered(had)) if key not in wanted}
+    close, back = foreign_xdp.leaving(context, _left(context, new, [code for code, _ in leaving.values() if code.hook == "xdp"]))
+    ends: list[Step] = []
+    if context.trial:
+        _refuse_foreign_trial(context, here, [*close, *back], generation)
+        flips, ends = xdp_trial.steps(context, here, had.keys(), leaving, generation)
+        made += flips
+    else:
+        made += _attaching(context, here, had, generation)
+        made += [*close, *(DetachStep(context, code, mode) for code, mode in leaving.values()), *back]
     made += [MoveStep(nic, size, before) for nic, size, before in moves]
+    made += ends
     if wanted or had:
         made.append(CleanStep(context, new if wanted else None, generation))
     return made
@@ -54,6 +59,23 @@ def _left(context: Context, new: Bundle | None, ended: list[Code]) -> list[str]:
     if new is None:
         return sorted(foreign_kept.Keeper(context).all().programs)
     return [context.device(code.nic).name for code in ended]
+
+
+def _attaching(context: Context, here: xdp_trial.Hooks, had: Collection[tuple[str, str]], generation: int) -> Iterator[Step]:
+    """Every program onto its hook; where somebody else's is taken over, behind a closed gate."""
+    for key, (code, mode) in here.items():
+        theirs = foreign_xdp.taking(context, context.device(code.nic), generation) if code.hook == "xdp" else []
+        yield from theirs
+        yield AttachStep(context, code, generation, mode, key in had)
+        yield from (foreign_xdp.Open(context.device(code.nic)) for _ in theirs)
+
+
+def _refuse_foreign_trial(context: Context, here: xdp_trial.Hooks, leaving: Collection[Step], generation: int) -> None:
+    """At the deadline nobody may be there to put another's program back. Raises StepError."""
+    for code, _ in here.values():
+        if leaving or (code.hook == "xdp" and foreign_xdp.taking(context, context.device(code.nic), generation)):
+            raise StepError("--confirm", "an XDP program that is not netc's would go or come back, and the data path alone cannot bring that about at the deadline",
+                            "apply it without --confirm")  # fmt: skip
 
 
 def assign_slots(bundle: Bundle, known: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:

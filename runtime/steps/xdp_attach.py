@@ -33,7 +33,7 @@ _MENDS = {
 class AttachStep:
     """Attach generation N's program, or update the link. mode: native, generic (XDP); `had`: the old bundle has this hook too.
 
-    saved: whether a link was there and was updated.
+    saved: whether a link was there and was updated. trial: not the program itself, but the one that calls it until the trial's end (xdp_trial).
     """
 
     context: Context
@@ -43,11 +43,13 @@ class AttachStep:
     had: bool
     saved: bool = False
     phase: str = "flip"
+    trial: bool = False
+    flips: str = "xdp"
 
     @property
     def text(self) -> str:
         mode = f" {self.mode}" if self.code.hook == "xdp" else ""
-        return f"{'replace' if self.had else 'attach'} {self.code.name} on {self._device().name} ({self.code.hook}{mode})"
+        return f"{'replace' if self.had else 'attach'} {self.code.name} on {self._device().name} ({self.code.hook}{mode}){' on trial' if self.trial else ''}"
 
     @property
     def disruptive(self) -> str:
@@ -56,7 +58,7 @@ class AttachStep:
     def do(self) -> None:
         device = self._device()
         path = xdp_pins.link_path(self.context, self.code)
-        with self._refusals(device), xdp_pins.opened(self._program(self.generation)) as program:
+        with self._refusals(device), xdp_pins.opened(self._own()) as program:
             with xdp_pins.opened_if_there(path) as found:
                 if found is not None and bpf.link_info(found).ifindex == device.ifindex:
                     self._update(found, program)
@@ -82,7 +84,7 @@ class AttachStep:
                 bpf.link_detach(found)
                 path.unlink(missing_ok=True)
                 return
-            with xdp_pins.opened_if_there(self._program(self.generation)) as own:
+            with xdp_pins.opened_if_there(self._own()) as own:
                 if own is not None and bpf.link_info(found).prog_id == bpf.prog_info(own).id:
                     with self._earlier() as before:
                         bpf.link_update(found, before, own)
@@ -91,7 +93,7 @@ class AttachStep:
         device = self._device()
         with self._refusals(device), xdp_pins.opened(xdp_pins.link_path(self.context, self.code)) as found:
             info = bpf.link_info(found)
-            with xdp_pins.opened(self._program(self.generation)) as program:
+            with xdp_pins.opened(self._own()) as program:
                 wanted = bpf.prog_info(program).id
             if info.ifindex != device.ifindex:
                 raise StepError(self.text, "it is not attached: the device was made anew", "apply the policy again")
@@ -111,8 +113,9 @@ class AttachStep:
     @contextmanager
     def _running(self, number: int) -> Iterator[int]:
         """The pinned program with this id."""
-        for generation in xdp_pins.generations(self.context):
-            with xdp_pins.opened_if_there(self._program(generation)) as program:
+        paths = [self._program(generation) for generation in xdp_pins.generations(self.context)]
+        for path in (*paths, xdp_pins.root_path(self.context, self.code.name)):
+            with xdp_pins.opened_if_there(path) as program:
                 if program is not None and bpf.prog_info(program).id == number:
                     yield program
                     return
@@ -130,6 +133,10 @@ class AttachStep:
 
     def _program(self, generation: int) -> Path:
         return xdp_pins.program_path(self.context, self.code.name, generation)
+
+    def _own(self) -> Path:
+        """What the link runs once this is done."""
+        return xdp_pins.root_path(self.context, self.code.name) if self.trial else self._program(self.generation)
 
     def _attach_type(self) -> int:
         return objects.HOOKS[self.code.hook][1]

@@ -2,6 +2,7 @@
 
     <bpffs>/maps/<map>~<shape>   persistent maps; a map of another type or size is another pin, so both generations can be there
     <bpffs>/gen-<N>/<object>     generation maps and programs of generation N
+    <bpffs>/trial/<program>      what runs while a generation is on trial, and what it needs (xdp_trial)
     <bpffs>/links/<nic>-<hook>   what is attached
 
 bpffs refuses dots in names (kernel/bpf/inode.c): they become `~`, and a slash `+`, neither of which a bundle's names have.
@@ -62,6 +63,15 @@ def map_path(context: Context, item: AnyMap, number: int) -> Path:
 
 def program_path(context: Context, name: str, number: int) -> Path:
     return generation(context, number) / f"{pin_name(name)}~program"
+
+
+def trial(context: Context) -> Path:
+    return context.bpffs / "trial"
+
+
+def root_path(context: Context, name: str) -> Path:
+    """The program that hands packets to the generation on trial, and after the deadline to the one before."""
+    return trial(context) / f"{pin_name(name)}~program"
 
 
 def link_path(context: Context, code: Code) -> Path:

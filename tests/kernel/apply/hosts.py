@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +86,16 @@ class Host:
     def counts(self) -> dict[tuple[str, str], int]:
         """(stage, counter) → packets."""
         return {(c["stage"], c["name"]): c["packets"] for c in self.json("counters")["counters"]}
+
+    def ended(self) -> str:
+        """What a watchdog did, once it has done it. A second call waits for a second ending."""
+        told, until = self.directory / "state/watchdog.txt", time.monotonic() + 60
+        while (self.directory / "state/journal.jsonl").exists() or not told.exists():
+            assert time.monotonic() < until, "nobody ended the change"
+            time.sleep(0.02)
+        text = told.read_text()
+        told.unlink()
+        return text
 
     def run(self, *words: str) -> str:
         return subprocess.run(["nsenter", f"--net=/run/netns/{self.netns}", *words], capture_output=True, text=True, check=True).stdout

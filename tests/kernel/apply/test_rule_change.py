@@ -42,7 +42,8 @@ def test_a_rule_comes_and_goes_by_one_store_and_counters_stay(host: Host) -> Non
     host.send(udp(53), 3)
     write(host, ["pass tcp dport 22 as ssh", "pass udp dport 53 as dns53", "pass udp dport 123 src 203.0.113.0/24 as ntp"])
     plan = host.netc("plan", path, status=2).stdout
-    assert "-  wan.in.dns\n+  wan.in.dns53  pass udp dport 53 as dns53\n" in plan and IN_PLACE in plan
+    assert "+ wan.in.dns53  pass udp dport 53 as dns53" in plan and "- wan.in.dns    drop udp dport 53 as dns" in plan and IN_PLACE in plan
+    assert plan.endswith("Plan: 2 to add, 0 to change, 1 to remove (1 step)\n")
     assert [IN_PLACE in text for text in steps(host, path)] == [True]
     assert host.attached()["xdp"] == program, "the program was made anew"
     host.send(udp(53), 4)
@@ -169,7 +170,7 @@ sys.exit(cli.main(sys.argv[2:]))
 
 
 @pytest.mark.parametrize("where", ["before", "after", "committed"])
-def test_a_change_that_was_killed_is_ended_by_the_next_command(host: Host, where: str) -> None:
+def test_a_change_that_was_killed_is_ended(host: Host, where: str) -> None:
     path = write(host, ["drop udp dport 53 as dns"])
     steps(host, path)
     old = path.read_text()
@@ -179,8 +180,8 @@ def test_a_change_that_was_killed_is_ended_by_the_next_command(host: Host, where
     done = subprocess.run([*command[:at], "-c", KILL, where, *command[at + 2 :]], capture_output=True, cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     path.write_text(path.read_text() if where == "committed" else old)
-    ended = host.json("apply", path)
-    assert "was cut short" in ended["recovered"][0] and not ended["changed"]
+    ended = host.json("apply", path)  # the watchdog may have been here before, unless the same place kills it
+    assert "was cut short" in (ended["recovered"] or [host.ended()])[0] and not ended["changed"]
     host.send(udp(53), 2)
     assert host.counts()["xdp", "wan.in.dns"] == 2 and host.json("verify")["ok"]
     verdict = next(c["verdict"] for c in host.json("counters")["counters"] if c["name"] == "wan.in.dns")

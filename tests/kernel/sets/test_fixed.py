@@ -104,7 +104,7 @@ def test_changes_stay_over_each_other_and_end_with_the_next_apply_of_the_file(fi
     rows = {row["set"]: row["by_hand"] for row in fixed.host.json("set", "list")}
     assert rows == {"office": True, "web": False, "feed": True, "both": True}
     planned = fixed.host.netc("plan", fixed.host.directory / "p.netc", status=2).stdout
-    assert "office loses 192.0.2.128/25 (`netc set` changed what is installed)" in planned and "feed gains 2001:db8:bad::/48" in planned
+    assert "~ office  loses 192.0.2.128/25 (`netc set` changed what is installed)" in planned and "~ feed    gains 2001:db8:bad::/48" in planned
     fixed.host.netc("rollback")
     assert "2001:db8:bad::/48" in fixed.set("list", "feed")
     fixed.apply(POLICY)

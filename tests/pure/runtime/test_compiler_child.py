@@ -94,7 +94,7 @@ def test_memory_and_output_are_bounded(stand_in: Path, monkeypatch: pytest.Monke
 
 
 def test_diagnostics_come_back_with_the_refusal(stand_in: Path, tmp_path: Path) -> None:
-    stand_in.write_text("import sys\nprint('error[N001]: no', file=sys.stderr)\nsys.exit(1)")
+    stand_in.write_text("import sys\n'compile' in sys.argv and print('error[N001]: no', file=sys.stderr)\nsys.exit(1)")  # not the child for C
     with pytest.raises(CompilerFailed, match=r"p\.netc was not compiled") as failed:
         compiler_child.compile(tmp_path / "p.netc")
     assert failed.value.messages == "error[N001]: no\n"

@@ -11,7 +11,7 @@ import pytest
 
 from compiler import bundle as bundles
 from compiler.bundle import MAGIC, BundleError
-from runtime import output
+from runtime import admission, output
 from runtime.commands import errors
 from runtime.steps import StepError
 from tests.pure.runtime.bundles import counter, small_bundle_bytes
@@ -82,3 +82,28 @@ def test_nothing_printed_can_drive_a_terminal(text: str, capsys: pytest.CaptureF
     assert all(line.isprintable() for line in output.table(["a"], [[text]]).split("\n"))
     errors.show(StepError("map " + text.replace("\n", ""), "refused"), as_json=False)
     assert capsys.readouterr().err.strip("\n").isprintable()
+
+
+FLOW = {"nic": "wan", "family": 4, "proto": 6, "src": ["192.0.2.0", "192.0.2.9"], "dst": ["", ""], "sport": -1, "dport": 22, "icmp": -1, "flags": 2, "vlan": 0,
+        "dscp": 0, "ttl": 64, "text": "tcp dport 22", "file": "p.netc", "line": 3}  # fmt: skip
+
+
+def test_a_protected_flow_is_taken() -> None:
+    admission.check(bundles.decode(with_json({"protected": [FLOW]})))
+
+
+@pytest.mark.parametrize("change", [{"family": 5}, {"proto": 256}, {"dport": 65536}, {"ttl": 0}, {"src": ["192.0.2.0"]}, {"surprise": 1}, {"sport": "x"}], ids=str)
+def test_a_protected_flow_that_is_none(change: dict[str, object]) -> None:
+    with pytest.raises(BundleError):
+        bundles.decode(with_json({"protected": [{**FLOW, **change}]}))
+
+
+@pytest.mark.parametrize(
+    "flows",
+    [[{**FLOW, "nic": "lan"}], [{**FLOW, "vlan": 4095}], [{**FLOW, "src": ["192.0.2.9", "192.0.2.0"]}], [{**FLOW, "src": ["192.0.2.0", ""]}],
+     [{**FLOW, "dst": ["2001:db8::", "2001:db8::1"]}], [{**FLOW, "dst": ["fe80::1%wan0", "fe80::1%wan0"], "src": ["", ""], "family": 6}], [{**FLOW, "text": "x" * 5000}],
+     [FLOW] * 65],
+)  # fmt: skip
+def test_a_protected_flow_that_no_compiler_writes(flows: list[dict[str, object]]) -> None:
+    with pytest.raises(StepError, match="compile the policy again"):
+        admission.check(bundles.decode(with_json({"protected": flows})))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_the_second_comer_is_told_at_once_who_is_at_work(store: Store) -> None:
             "except lock.LockedError as error: print(error)"
         )
         told = subprocess.run([sys.executable, "-c", script, store.directory], capture_output=True, text=True, check=True)
-    assert f"netc apply (pid {os.getpid()}) is at work" in told.stdout
+    assert re.search(rf"netc apply \(pid {os.getpid()}, since \d\d:\d\d:\d\d\) is at work", told.stdout)
     with lock.exclusive(store.directory, "apply"):
         pass
 

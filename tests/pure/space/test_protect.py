@@ -80,3 +80,26 @@ def test_steering_may_not_take_it_from_the_stack() -> None:
     kept = ir.Steer("wan.steer", "wan", (ir.SteerRule("x", ir.Is("tcp"), ir.Target("cpus", (0,))), ir.SteerRule("y", ir.Is("tcp"), ir.Target("nic", name="lan"))))
     assert codes(rule("pass", SSH), steers=(away,)) == ["N603"]
     assert codes(rule("pass", SSH), steers=(kept,)) == []
+
+
+def test_a_preferred_steer_may_be_skipped() -> None:
+    away = ir.SteerRule("away", SSH, ir.Target("socket", name="capture"))
+    kept = ir.SteerRule("kept", SSH, ir.Target("queues", (1,)))
+    passed = rule("pass", SSH)
+    assert codes(passed, steers=(ir.Steer("wan.steer", "wan", (kept, away)),)) == []
+    preferred = ir.SteerRule("kept", SSH, ir.Target("queues", (1,)), prefer=True)
+    assert codes(passed, steers=(ir.Steer("wan.steer", "wan", (preferred, away)),)) == ["N603"]
+
+
+def test_control_traffic_meets_only_rules_that_name_it() -> None:
+    def cut(kind: str, *rules: ir.Rule) -> list[str]:
+        chain = ir.Chain("wan.in", "wan", "in", None, rules, "drop")
+        return [d.code for d in prove(ir.Program(chains=(chain,), protects=(ir.Protect("wan", ir.Is(kind)),)))]
+
+    for kind in ir.CONTROL_KINDS:
+        assert cut(kind) == [], "the default is not asked"
+        assert cut(kind, rule("drop", ir.Within(Field.VLAN, ((5, 5),)))) == []
+        assert cut(kind, rule("drop", ir.Is(kind))) == ["N601"]
+        assert cut(kind, rule("pass", ir.Is(kind)), rule("drop", ir.Is(kind))) == []
+    assert cut("icmp6", rule("pass", ir.And((ir.Is("icmp6"), ir.Not(ir.Or((ir.Is("nd"), ir.Is("mld")))))))) == []
+    assert cut("icmp6", rule("pass", ir.Is("icmp6")), rule("drop", ir.Is("nd"))) == ["N601"], "a rule for all of ICMP says nothing of it"
