@@ -77,12 +77,12 @@ def run_apply(options: argparse.Namespace) -> int:
 
 def _seconds(text: str | None) -> float:
     """How long a trial is; 0.0 for none. Raises UsageError."""
+    if text is None:
+        return 0.0
     from compiler.tables import durations
     from runtime import trial
     from runtime.usage import UsageError
 
-    if text is None:
-        return 0.0
     try:
         seconds = durations.nanoseconds(text) / 1e9
     except ValueError as error:

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = (
     "tests/kernel/apply/test_apply.py", "tests/kernel/apply/test_owner.py::test_taking_over_and_what_the_first_one_sees",
     "tests/kernel/apply/test_samples.py", "tests/kernel/boot/test_boot.py::test_the_confirmed_policy_comes_back",
-    "tests/kernel/sets/test_commands.py", "tests/kernel/policies/test_life.py",
+    "tests/kernel/policies/test_life.py::test_what_is_sent_is_what_each_rule_counts[edge]",
+    "tests/kernel/apply/test_trial.py::test_a_confirmed_trial_stays", "tests/kernel/apply/test_trial.py::test_bpf_programs_go_back_when_every_process_is_dead",
 )  # fmt: skip
 pytestmark = pytest.mark.skipif(reduced.ON, reason="netc is reduced already")
 
