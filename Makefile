@@ -1,15 +1,16 @@
 # Two commands: `make demo` shows netc at work in namespaces of its own, `make test` runs every test that can run here.
 # Both first install what is missing: distribution packages (root on Debian or a relative), and a virtual environment in .venv.
 
-PACKAGES := python3-venv python3-bpfcc python3-nftables nftables iproute2 ethtool
+PACKAGES := python3-venv python3-bpfcc python3-nftables nftables iproute2 ethtool strace
 READY := .venv/.netc-ready
 POLICY := policies/edge.netc
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-long lint clean
 
 help:
 	@echo "make demo    install what is missing, then: a lab, a policy, its traffic, verified counters (root)"
 	@echo "make test    install what is missing, then: every test that can run here"
+	@echo "make test-long  the tests that take hours: every system call cut short, each fuzzer for FUZZ_SECONDS (3600) (root)"
 	@echo "make lint    ruff and mypy"
 	@echo "make clean   remove .venv and caches"
 
@@ -20,6 +21,9 @@ demo: $(READY)
 test: $(READY)
 	@[ "$$(id -u)" = 0 ] || echo "not root: tests of the kernel will be skipped, and counted as skipped"
 	@.venv/bin/ruff check .; style=$$?; .venv/bin/python -m pytest -n 2 && exit $$style
+
+test-long: $(READY)
+	@.venv/bin/python -m pytest -m long -s
 
 lint: $(READY)
 	@.venv/bin/ruff check .

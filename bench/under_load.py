@@ -1,4 +1,4 @@
-"""Something changes on one CPU while frames really travel through a lab, sent on another: what both changes_*.py measure with."""
+"""Something changes on one CPU while frames really travel through a lab, sent on another: what changes_*.py and swaps.py measure with."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from runtime.lab.lab import Lab
 ROOT = Path(__file__).resolve().parent.parent
 BURST = 8192  # packets of one frame: some milliseconds
 Change = Callable[[int], None]
+Sender = Callable[[bytes], int]  # sends some packets of one frame and says how many
 
 
 class Done(NamedTuple):
@@ -51,14 +52,31 @@ def netc(where: Lab, *words: str) -> str:
 
 def run(where: Lab, specs: list[ir.PacketSpec], change: Change, changes: int, packets: int) -> Done:
     """At least so many of each: it changes until enough was sent. Raises what `change` and the generator raise."""
-    stop, sent, failed = threading.Event(), [0], list[BaseException]()
+    made = [frames.build(spec, dst_mac=topology.WAN.mac) for spec in specs]
+    done, seconds, sent = run_frames(made, into(where), change, changes, packets)
+    return Done(done, seconds, sum(sent))
+
+
+def into(where: Lab) -> Sender:
+    """Bursts that arrive at the lab's wan0."""
+
+    def send(frame: bytes) -> int:
+        with where.enter_peer(topology.WAN):
+            return traffic.send(topology.WAN.peer, frame, BURST).packets
+
+    return send
+
+
+def run_frames(made: list[bytes], send: Sender, change: Change, changes: int, packets: int) -> tuple[int, float, list[int]]:
+    """The same for frames and a way to send them; changes made, seconds, and how often each frame was sent."""
+    stop, sent, failed = threading.Event(), [0] * len(made), list[BaseException]()
     cpus = sorted(os.sched_getaffinity(0))
-    sender = threading.Thread(target=_send, args=(where, cpus[-1], specs, stop, sent, failed))
+    sender = threading.Thread(target=_send, args=(cpus[-1], made, send, stop, sent, failed))
     os.sched_setaffinity(0, {cpus[0]})
     sender.start()
     try:
         done, began = 0, time.monotonic()
-        while not failed and (done < changes or sent[0] < packets):
+        while not failed and (done < changes or sum(sent) < packets):
             done += 1
             change(done)
         seconds = time.monotonic() - began
@@ -68,17 +86,16 @@ def run(where: Lab, specs: list[ir.PacketSpec], change: Change, changes: int, pa
         os.sched_setaffinity(0, cpus)
     if failed:
         raise failed[0]
-    return Done(done, seconds, sent[0])
+    return done, seconds, sent
 
 
-def _send(where: Lab, cpu: int, specs: list[ir.PacketSpec], stop: threading.Event, sent: list[int], failed: list[BaseException]) -> None:
-    """Each packet in turn, until `stop`; a thread of its own, on its own CPU and in the peer's namespace."""
+def _send(cpu: int, made: list[bytes], send: Sender, stop: threading.Event, sent: list[int], failed: list[BaseException]) -> None:
+    """Each frame in turn, until `stop`; a thread of its own, on its own CPU."""
     os.sched_setaffinity(0, {cpu})
-    side = topology.WAN
-    made = [frames.build(spec, dst_mac=side.mac) for spec in specs]
+    turn = 0
     try:
-        with where.enter_peer(side):
-            while not stop.is_set():
-                sent[0] += traffic.send(side.peer, made[(sent[0] // BURST) % len(made)], BURST).packets
+        while not stop.is_set():
+            sent[turn] += send(made[turn])
+            turn = (turn + 1) % len(made)
     except BaseException as error:  # noqa: BLE001 (the other thread has to say it, whatever it is)
         failed.append(error)

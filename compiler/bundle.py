@@ -361,5 +361,5 @@ def _inflate(payload: bytes) -> bytes:
 def _decode_json(text: bytes) -> Bundle:
     try:
         return msgspec.json.decode(text, type=Bundle)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"the bundle's content is not as a bundle's has to be: {error}") from None

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     except change.Whole as error:
         sys.stdout.buffer.write(msgspec.json.encode({"whole": str(error)}) + b"\n")
         return 0
-    except (OSError, msgspec.DecodeError, CompileError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, CompileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     sys.stdout.buffer.write(changes.encode(found))

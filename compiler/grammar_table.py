@@ -49,7 +49,7 @@ def load() -> Table:
     grammar = _GRAMMAR.read_bytes()
     try:
         kept = msgspec.json.decode(_KEPT.read_bytes(), type=Table)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return make(grammar)
     return kept if kept.grammar == _digest(grammar) else make(grammar)
 

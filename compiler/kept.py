@@ -97,5 +97,5 @@ def profile_of(bundle: Bundle) -> Profile:
     """The profile that the bundle was compiled with. Raises KeptError."""
     try:
         return msgspec.json.decode(bundle.profile, type=Profile)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise KeptError(f"the installed bundle does not hold its capability profile: {error}\n  = help: {AGAIN}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -73,10 +73,16 @@ def changing(store: state.Store, context: Context, change: Change) -> Iterator[l
     """Hold the lock with no unfinished change left; gives what was recovered, in words. Raises OwnerError before anything is touched."""
     store.prepare()
     with lock.exclusive(store.directory, change.command):
-        if not change.take_over:
+        if not (change.take_over or _taking_over(store)):
             owner.require(context)
         with watchdog.armed(store, context):
             yield recover.recover(store, context, removing=change.data is None)
+
+
+def _taking_over(store: state.Store) -> bool:
+    """Was a taking over cut short? Until it is ended, what is there is partly ours and partly not."""
+    unfinished = Journal(store.directory).unfinished()
+    return unfinished is not None and unfinished.intent.take_over
 
 
 def plan_change(store: state.Store, context: Context, change: Change) -> tuple[Plan, Context]:
@@ -229,7 +235,8 @@ def _transact(
         return transaction.run(planned.ordered(), journal, commit, report, trial=bool(change.trial))
     except transaction.TransactionFailed as failure:
         if not failure.left:  # what is left stays in the journal: the next command tries again
-            journal.close()
+            with suppress(state.StateError):  # as it does where the journal itself is left: there is nothing to take back twice
+                journal.close()
         raise
 
 

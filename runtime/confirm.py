@@ -35,7 +35,7 @@ def _commit(store: state.Store, context: Context, unfinished: Unfinished, report
             _check(step)
     apply.write_after(store, bound, record, after, planned)
     left = transaction.clean(planned.ordered(), report)
-    Journal(store.directory).close()
+    left += transaction.closed(Journal(store.directory), bool(left))
     return Outcome(planned, store.record(), True, tuple(left))
 
 

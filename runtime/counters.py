@@ -68,7 +68,21 @@ def between(readings: Sequence[Reading]) -> list[Between]:
 
 def read(context: Context, bundle: Bundle) -> list[Reading]:
     """Every counter of `bundle` in its order, then for each stage what rules counted that are gone. Raises StepError, StateError."""
-    return with_retired(read_kernel(context, bundle), Store(context.state).record().retired)
+    return with_retired(read_kernel(context, bundle), _ledger(context, bundle))
+
+
+def _ledger(context: Context, bundle: Bundle) -> retired.Ledger:
+    """What is on disk; of a policy that is on trial what will be there once it is confirmed, for what the old one counted was seen, too."""
+    store = Store(context.state)
+    ledger = store.record().retired
+    if not context.trial:
+        return ledger
+    from runtime import trial
+
+    unfinished = trial.running(store)
+    if unfinished is None or not unfinished.intent.old:
+        return ledger
+    return ledger_after(context, ledger, store.bundle(unfinished.intent.old), bundle)
 
 
 def with_retired(readings: list[Reading], ledger: retired.Ledger) -> list[Reading]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from runtime.state import StateError, sync_directory
 class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is being done. `new`, `old`: bundle hashes, "" for nothing. `boot`: the kernel's boot id, for its objects die with it.
     in_place: rules change beside their tables, by one store (runtime.rule_change). trial: seconds in which it has to be confirmed, 0.0: it need not be.
-    take_over: as the command was told."""
+    take_over: what another state directory installed may be there; half way through it is whose it was or ours."""
 
     command: str
     generation: int
@@ -64,10 +65,12 @@ class Journal:
         """Start the file. The caller has ended an unfinished one before, under the lock."""
         try:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise StateError(f"cannot write {self.path}: {error.strerror}") from None
-        self._append(msgspec.to_builtins(intent))
-        sync_directory(self.path.parent)
+            self._append(msgspec.to_builtins(intent))
+            sync_directory(self.path.parent)
+        except (OSError, StateError) as error:
+            with suppress(StateError):  # nothing was done yet
+                self.close()
+            raise error if isinstance(error, StateError) else StateError(f"cannot write {self.path}: {error.strerror}") from None
 
     def started(self, phase: str, text: str) -> None:
         """On disk before the step does anything."""
@@ -77,17 +80,30 @@ class Journal:
         """All steps are done and checked; what is in force ends at the deadline unless it is confirmed."""
         self._append({"trial": deadline})
 
+    def end_trial(self) -> None:
+        """It is being taken back before its deadline: over from here on, also for whoever goes on with that after a crash."""
+        try:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise StateError(f"cannot write {self.path}: {error.strerror}") from None
+        self.on_trial(0.0)
+
     def leave(self) -> None:
-        """Close the file and let it stand."""
+        """Close the file and let it stand. Every line of it is on disk."""
         if self._file is not None:
-            os.close(self._file)
-            self._file = None
+            handle, self._file = self._file, None
+            with suppress(OSError):
+                os.close(handle)
 
     def close(self) -> None:
-        """Nothing is left to do: the file goes."""
+        """Nothing is left to do: the file goes. A power failure that brings it back has taken what it is about along."""
         self.leave()
-        self.path.unlink(missing_ok=True)
-        sync_directory(self.path.parent)
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StateError(f"cannot remove {self.path}: {error.strerror}") from None
+        with suppress(OSError):
+            sync_directory(self.path.parent)
 
     def _append(self, line: object) -> None:
         assert self._file is not None, "begin() comes first"
@@ -122,7 +138,7 @@ def _whole_lines(data: bytes) -> list[dict[str, Any]]:
     for text in data.split(b"\n")[:-1]:
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if not isinstance(line, dict):
             break

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 WATCHDOG = "watchdog"  # as whom runtime.watchdog holds it
@@ -23,19 +23,35 @@ class LockedError(Exception):
 def exclusive(directory: Path, command: str) -> Iterator[None]:
     """Hold the lock of a state directory; `command` is what a second comer is told. Raises LockedError at once: only for a watchdog is waited,
     which ends what this command would have to end first."""
-    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        began = time.monotonic()
-        while holder := _taken(handle):
-            if time.monotonic() - began >= _patience(holder, command):
-                raise LockedError(f"{holder} is at work in {directory}; nothing was changed, try again when it is done")
-            time.sleep(_POLL)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"netc {command} (pid {os.getpid()}, since {time.strftime('%H:%M:%S')})\n".encode("ascii", "replace"), 0)
+        handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _unlockable(directory, error) from None
+    try:
+        try:
+            _take(handle, directory, command)
+        except OSError as error:
+            raise _unlockable(directory, error) from None
         yield
-        os.ftruncate(handle, 0)
+        with suppress(OSError):  # the name of a holder that is gone: the next one writes its own
+            os.ftruncate(handle, 0)
     finally:
         os.close(handle)
+
+
+def _take(handle: int, directory: Path, command: str) -> None:
+    """Take the lock and write whose it is. Raises LockedError, OSError."""
+    began = time.monotonic()
+    while holder := _taken(handle):
+        if time.monotonic() - began >= _patience(holder, command):
+            raise LockedError(f"{holder} is at work in {directory}; nothing was changed, try again when it is done")
+        time.sleep(_POLL)
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"netc {command} (pid {os.getpid()}, since {time.strftime('%H:%M:%S')})\n".encode("ascii", "replace"), 0)
+
+
+def _unlockable(directory: Path, error: OSError) -> LockedError:
+    return LockedError(f"cannot lock {directory / 'lock'}: {error.strerror}; nothing was changed")
 
 
 def _taken(handle: int) -> str:

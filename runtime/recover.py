@@ -21,6 +21,7 @@ def recover(store: state.Store, context: Context, removing: bool, ending: bool =
 
     ending: a trial ends now, before its deadline. Raises RecoveryFailed, StateError, OnTrialError.
     """
+    store.sweep()
     journal = Journal(store.directory)
     unfinished = journal.unfinished()
     if unfinished is None:
@@ -34,6 +35,8 @@ def recover(store: state.Store, context: Context, removing: bool, ending: bool =
     committed = store.record().generation >= intent.generation
     if unfinished.deadline is not None and not (committed or ending or trial.is_over(unfinished)):
         raise trial.OnTrialError(unfinished)
+    if ending and not committed:
+        journal.end_trial()
     if gone := sorted({*_bindings(intent).values()} - {*binding.present(_bindings(intent)).values()}):
         return _without(gone, store, context, unfinished, journal, removing)
     if intent.in_place:

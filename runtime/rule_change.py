@@ -6,6 +6,7 @@ What has changed was found by runtime.rules_found. Here it is checked against wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -131,7 +132,8 @@ def _transact(
         return transaction.run(plan.ordered(), journal, commit, report)
     except (transaction.TransactionFailed, StepError) as failure:
         if not getattr(failure, "left", ()):
-            journal.close()
+            with suppress(state.StateError):
+                journal.close()
         raise
 
 

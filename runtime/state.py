@@ -14,9 +14,10 @@ Every write is atomic (a new file, fsync, rename, fsync of the directory): a cra
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -96,14 +97,30 @@ class Store:
     def write_record(self, record: Record, prune: bool = True) -> None:
         """Keep at most HISTORY earlier entries, and no bundle file that nobody names any more. prune False: an unfinished change may still name one."""
         record = msgspec.structs.replace(record, history=record.history[-HISTORY:])
-        self._write("state.json", msgspec.json.format(msgspec.json.encode(record, order="deterministic")))
-        if not prune:
-            return
+        _replace(self.directory / "state.json", msgspec.json.format(msgspec.json.encode(record, order="deterministic")), 0o600)
+        # That rename was the commit: what fails behind it must not say that there was none. A power failure may lose it, and takes the kernel's state along.
+        with suppress(OSError):
+            sync_directory(self.directory)
+        if prune:
+            with suppress(OSError, StateError):  # the next record is pruned, too
+                self._prune(record)
+
+    def _prune(self, record: Record) -> None:
         named = {entry.bundle for entry in (*record.history, *([record.current] if record.current else []))}
         named |= {change.base for change in map(self.change, named) if change}
         for path in list((self.directory / "bundles").iterdir()):
             if path.suffix in (".bundle", ".index", ".sets") and path.stem not in named:
                 path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what processes that died have left half written. The caller holds the lock. Raises StateError."""
+        try:
+            for path in (*self.directory.iterdir(), *(self.directory / "bundles").iterdir()):
+                written_by = _HALF_WRITTEN.fullmatch(path.name)
+                if written_by and not Path("/proc", written_by[1]).exists():
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StateError(f"cannot tidy {self.directory}: {error.strerror}") from None
 
     def slots(self) -> Slots:
         """runtime.slots.Tables: which slot of its nic's counter map each counter has."""
@@ -180,7 +197,7 @@ class Store:
             return
         import tempfile
 
-        with tempfile.NamedTemporaryFile(prefix=".netc-", dir=self.directory / "bundles") as file:
+        with tempfile.NamedTemporaryFile(prefix=_half_written("change"), dir=self.directory / "bundles") as file:
             file.write(self.bundle_bytes(name))
             file.flush()
             yield Path(file.name).absolute()
@@ -226,14 +243,24 @@ def removed_now(record: Record) -> Record:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file so that a crash leaves the old content or the new, never a mixture. Raises StateError."""
+    """Replace a file so that a crash leaves the old content or the new, never a mixture; when this returns, the new is on disk. Raises StateError."""
+    _replace(path, data, mode)
+    if path.is_file():
+        try:
+            sync_directory(path.parent)
+        except OSError as error:
+            raise StateError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    """The rename alone. What a process that is killed leaves of its new file, Store.sweep finds by its name."""
     try:
         if path.exists() and not path.is_file():  # a device or a pipe (-o /dev/null): renaming would put a file in its place
             path.write_bytes(data)
             return
         import tempfile  # half as long to import as all the rest of `netc set`; a command that writes nothing does without
 
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=_half_written(path.name), dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -244,9 +271,16 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
-        sync_directory(path.parent)
     except OSError as error:
         raise StateError(f"cannot write {path}: {error.strerror}") from None
+
+
+_HALF_WRITTEN = re.compile(r"\..+\.(\d+)-\w+")
+
+
+def _half_written(name: str) -> str:
+    """How the name of a file begins that this process writes and has not finished."""
+    return f".{name}.{os.getpid()}-"
 
 
 def sync_directory(path: Path) -> None:
@@ -261,6 +295,6 @@ def sync_directory(path: Path) -> None:
 def _decode(text: bytes, kind: type[T], path: Path) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         mend = "move the file away and apply the policy again; the device keeps what is installed until then"
         raise StateError(f"{path} is damaged: {error}\n  = help: {mend}") from None

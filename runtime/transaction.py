@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
+from runtime.state import StateError
 from runtime.steps import Step, StepError
 
 
@@ -84,8 +85,20 @@ def run(steps: Sequence[Step], log: Log, commit: Callable[[], None], report: Cal
             log.leave()
             return []
         not_cleaned = clean(steps, report)  # an end that is asked for now comes too late: all is done
-        log.close()
+        not_cleaned += closed(log, bool(not_cleaned))
     return not_cleaned
+
+
+def closed(log: Log, unclean: bool) -> list[Left]:
+    """Close the journal; where something is left it stays, so that the watchdog or the next command tries again."""
+    try:
+        if unclean:
+            log.leave()
+        else:
+            log.close()
+    except StateError as error:
+        return [Left("end the journal", str(error))]
+    return []
 
 
 def undo(steps: Sequence[Step], report: Callable[[str, Step], None]) -> tuple[list[str], list[Left]]:
@@ -111,7 +124,7 @@ def clean(steps: Sequence[Step], report: Callable[[str, Step], None]) -> list[Le
         report("clean", step)
         try:
             step.do()
-        except (StepError, OSError) as error:
+        except (StepError, StateError, OSError) as error:
             left.append(Left(step.text, str(error)))
     return left
 

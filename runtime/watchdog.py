@@ -122,7 +122,7 @@ def _watch(store: state.Store, context: Context) -> None:
 
     until = time.monotonic() + _PATIENCE
     while (found := _unfinished(store)) is not None and time.monotonic() < until:
-        if found.deadline is not None and (wait := found.deadline - time.monotonic()) > 0:
+        if found.deadline is not None and not _committed(store, found) and (wait := found.deadline - time.monotonic()) > 0:
             until = found.deadline + _PATIENCE
             recover.prepare()
             time.sleep(min(wait, _POLL))
@@ -136,6 +136,14 @@ def _watch(store: state.Store, context: Context) -> None:
         except Exception as error:  # noqa: BLE001  whatever it is, the next command tries again and tells it to somebody
             note(store, [f"could not end it: {error}"])
             return
+
+
+def _committed(store: state.Store, found: Unfinished) -> bool:
+    """Was it confirmed, and only its end is missing?"""
+    try:
+        return store.record().generation >= found.intent.generation
+    except state.StateError:
+        return False
 
 
 def _unfinished(store: state.Store) -> Unfinished | None:

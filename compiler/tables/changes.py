@@ -180,7 +180,7 @@ def decode(data: bytes) -> Delta:
         raise BundleError("this is not a whole change of format 1")
     try:
         delta = msgspec.json.decode(payload, type=Delta)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"the change is not as a change has to be: {error}") from None
     numbered = [rule.nth for rule in delta.added] == list(range(len(delta.added))) and len(delta.added) <= MOST
     names = (*delta.gone, *(rule.name for rule in delta.added))

@@ -76,5 +76,5 @@ def decode(data: bytes) -> Material:
     try:
         text = inflater.decompress(data, MAX_PAYLOAD)
         return msgspec.json.decode(text, type=Material)
-    except (zlib.error, msgspec.DecodeError) as error:
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"this is no material for a measurement: {error}") from None

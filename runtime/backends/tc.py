@@ -6,6 +6,7 @@ imported when a `Tc` is opened: a process that only reads maps does not pay for 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace, TracebackType
@@ -208,8 +209,11 @@ def available(kinds: tuple[str, ...]) -> dict[str, str]:
     from concurrent.futures import ThreadPoolExecutor
 
     # unshare(2) changes one thread; that thread ends with the function and takes the namespace along.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_try_kinds, kinds).result()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(_try_kinds, kinds).result()
+    except RuntimeError as error:
+        raise TcError(errno.EAGAIN, "try which qdiscs there are", str(error)) from None
 
 
 def _try_kinds(kinds: tuple[str, ...]) -> dict[str, str]:

@@ -46,7 +46,7 @@ def load(state: Path) -> Record:
     """The record; an empty one when there is none that can be read."""
     try:
         return msgspec.json.decode((state / _FILE).read_bytes(), type=Record)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Record()
 
 

@@ -40,7 +40,7 @@ class SavedSettings:
             raise StepError(f"reading {self.state / _FILE}", error.strerror or str(error)) from None
         try:
             return msgspec.json.decode(data, type=dict[str, Saved])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             mend = "take the file away; then netc no longer knows what the settings were before it"
             raise StepError(f"reading {self.state / _FILE}", f"not as netc wrote it: {error}", mend) from None
 

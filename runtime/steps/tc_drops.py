@@ -63,7 +63,7 @@ def kept(state: Path) -> dict[str, int]:
     """Drops of classes that are gone; {} when there are none, or when the file cannot be understood."""
     try:
         found = json.loads((state / _FILE).read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return {name: value for name, value in found.items() if isinstance(value, int)} if isinstance(found, dict) else {}
 

@@ -29,7 +29,7 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     if new is not None and wanted:
         objects.validate(new)
         _refuse_foreign(context, wanted)
-        made.append(LoadStep(context, new, generation, tuple(nic for nic, _, _ in moves)))
+        made.append(LoadStep(context, new, generation, tuple(nic for nic, _, _ in moves), old))
         if any(item.never for item in new.sets) or (context.trial and new.sets):
             from runtime.steps import set_never
 

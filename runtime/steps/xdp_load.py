@@ -23,12 +23,13 @@ _MAC_SIZE = 6
 @dataclass(slots=True)
 class LoadStep:
     """Make or reuse the maps, load the programs, pin all of it under the generation. moving: nics whose counters begin in another map; saved: the
-    persistent maps that were made; marked: whose pins they were before."""
+    persistent maps that were made; marked: whose pins they were before; old: the bundle before, whose persistent maps are not taken back."""
 
     context: Context
     bundle: Bundle
     generation: int
     moving: tuple[str, ...] = ()
+    old: Bundle | None = None
     saved: list[str] = field(default_factory=list)
     marked: owner.Mark | None = None
     phase: str = "stage"
@@ -57,12 +58,18 @@ class LoadStep:
 
     def undo(self) -> None:
         xdp_pins.remove_tree(xdp_pins.generation(self.context, self.generation))
-        for path in self.saved:
-            Path(path).unlink(missing_ok=True)
+        for path in {*map(Path, self.saved), *self._came()}:
+            path.unlink(missing_ok=True)
         if not xdp_pins.generations(self.context):
             owner.unmark_pins(self.context)
         elif self.marked is not None:
             owner.unmark_pins(self.context, self.marked)
+
+    def _came(self) -> set[Path]:
+        """The persistent maps that this generation brought, also where another process made them; where somebody else's are there, those of `saved` alone."""
+        if self.old is None and xdp_pins.generations(self.context):
+            return set()
+        return persistent(self.context, self.bundle, self.generation) - persistent(self.context, self.old, self.generation)
 
     def check(self) -> None:
         """Every pin is there and is what the programs use; nothing that the policy fixed can have been written."""
@@ -179,10 +186,9 @@ class CleanStep:
             xdp_pins.remove_tree(xdp_pins.links(self.context))
             owner.unmark_pins(self.context)
             return
-        owners = [item for nic in {code.nic for code in self.bundle.programs} for _, item, _ in xdp_slots.owned(self.bundle, nic, {})]
-        kept = {xdp_pins.map_path(self.context, item, self.generation).name for item in (*self.bundle.maps, *owners)}
+        kept = persistent(self.context, self.bundle, self.generation)
         for path in xdp_pins.maps(self.context).iterdir():
-            if path.name not in kept:
+            if path not in kept:
                 path.unlink(missing_ok=True)
 
     def undo(self) -> None:
@@ -205,6 +211,15 @@ def _bpffs(path: Path) -> None:
     except bpf.BpfError as error:
         mend = f"mounting needs CAP_SYS_ADMIN, which netc has not: mount it before (mount -t bpf -o mode=0700 bpf {path}), or name a directory of /sys/fs/bpf with --bpffs"
         raise StepError(error.what, os.strerror(error.errno or 0), mend if error.errno == errno.EPERM else "") from None
+
+
+def persistent(context: Context, bundle: Bundle | None, generation: int) -> set[Path]:
+    """Where the maps of a bundle are pinned that outlive their generation."""
+    if bundle is None:
+        return set()
+    owners = [item for nic in {code.nic for code in bundle.programs} for _, item, _ in xdp_slots.owned(bundle, nic, {})]
+    kept = (item for item in (*bundle.maps, *owners) if item.scope == "persistent")
+    return {xdp_pins.map_path(context, item, generation) for item in kept}
 
 
 def _refusal(error: OSError) -> StepError:

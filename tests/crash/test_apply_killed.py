@@ -23,12 +23,16 @@ def do(step, log, begun):
         log.started(step.phase, step.text)
         os.kill(os.getpid(), signal.SIGKILL)
     real(step, log, begun)
-    if when == "after" and count == at:
+    if when in ("after", "both") and count == at:
         os.kill(os.getpid(), signal.SIGKILL)
     count += 1
 def clean(steps, report):
     os.kill(os.getpid(), signal.SIGKILL)
+def undo(steps, report):
+    os.kill(os.getpid(), signal.SIGKILL)
 transaction._do = do
+if when in ("undo", "both"):
+    transaction.undo = undo
 if when == "clean":
     transaction.clean = clean
 sys.exit(cli.main(sys.argv[3:]))
@@ -86,3 +90,37 @@ def test_where_the_watchdog_is_killed_too_the_next_command_ends_the_change(host:
     assert host.json("recover")["recovered"] == [] and not host.json("apply", second)["changed"]
     assert host.json("verify")["ok"] and host.json("status")["policy"] == "second.netc"
     assert not [pin for pin in host.attached()["pins"] if "gen-1" in pin]
+
+
+def on_trial(host: Host) -> None:
+    first = host.write(made(program(DNS, SSH, ESTABLISHED, shape=True), "first.netc"), "first.bundle")
+    second = host.write(made(program(DNS, ESTABLISHED, shape=True), "second.netc"), "second.bundle")
+    host.netc("apply", first)
+    host.netc("apply", second, "--confirm", "10m")
+
+
+def test_a_confirmation_that_was_killed_behind_its_commit_is_finished_before_the_deadline(host: Host) -> None:
+    on_trial(host)
+    assert killed(host, -1, "clean", "confirm")
+    assert "finished it" in host.ended()
+    assert host.json("verify")["ok"] and host.json("status")["trial"] == 0 and host.json("status")["policy"] == "second.netc"
+    assert not [pin for pin in host.attached()["pins"] if "gen-1" in pin]
+
+
+def test_a_trial_whose_end_was_killed_does_not_go_on(host: Host) -> None:
+    """Half of it may have been taken back already: it is over, and whoever comes next goes on with its end."""
+    on_trial(host)
+    assert killed(host, -1, "undo", "rollback")
+    assert "took back" in host.ended()
+    assert host.json("verify")["ok"] and host.json("status")["policy"] == "first.netc"
+
+
+def test_a_taking_over_that_was_killed_with_its_watchdog_is_ended_by_recover(host: Host) -> None:
+    """Half of what is there is marked as another state directory's."""
+    first = host.write(made(program(DNS, SSH, ESTABLISHED, shape=True), "first.netc"), "first.bundle")
+    second = host.write(made(program(DNS, ESTABLISHED, shape=True), "second.netc"), "second.bundle")
+    other = [word.replace(f"{host.directory}/state", f"{host.directory}/other") for word in host.command("apply", first)]
+    subprocess.run(other, check=True, capture_output=True, cwd=ROOT)
+    assert killed(host, 4, "both", "apply", second, "--take-over")
+    assert "took back" in host.json("recover")["recovered"][0]
+    assert "to the state directory" in host.netc("recover", status=1).stderr

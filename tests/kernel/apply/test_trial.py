@@ -43,6 +43,21 @@ def test_a_confirmed_trial_stays(host: Host) -> None:
     assert host.json("remove")["left"] == []
 
 
+def test_what_the_old_policy_counted_is_accounted_for_while_the_new_one_is_on_trial(host: Host) -> None:
+    """`seen` goes on; without what ssh counted, which the new policy does not have, no stage would balance."""
+    old, new = bundles(host)
+    host.netc("apply", old)
+    host.send(tcp(22), 4)
+    host.netc("apply", new, "--confirm", "10m")
+    assert host.json("verify")["ok"] and host.counts()["xdp", "wan.in.retired"] == 4
+    host.netc("rollback")
+    host.send(tcp(22), 1)
+    host.netc("apply", new, "--confirm", "10m")
+    assert host.json("verify")["ok"]
+    host.netc("confirm")
+    assert host.json("verify")["ok"] and host.counts()["xdp", "wan.in.retired"] == 5
+
+
 @pytest.mark.parametrize("old_is_there", [True, False])
 def test_an_unconfirmed_trial_ends_at_its_deadline(host: Host, old_is_there: bool) -> None:
     old, new = bundles(host)

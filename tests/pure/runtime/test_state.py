@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime import lock, state
+from runtime import lock, state, trial
 from runtime.journal import Intent, Journal
 from runtime.state import Installed, Record, StateError, Store
 from tests.pure.runtime.bundles import small_bundle_bytes
@@ -131,3 +131,87 @@ def test_records_read_back_as_written(store: Store) -> None:
     assert store.record() == record
     assert msgspec.json.decode((store.directory / "state.json").read_bytes())["generation"] == 3
     assert (store.directory / "state.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("fails", ["sync_directory", "changes"])
+def test_what_fails_behind_the_commit_does_not_undo_it(store: Store, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    """state.json has its new name: an error here would take the change back in the kernel, and the record would go on naming it."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    name = store.keep_bundle(small_bundle_bytes("p.netc"))
+    with monkeypatch.context() as patched:
+        patched.setattr(*((state, "sync_directory") if fails == "sync_directory" else (Store, "change")), refuse)
+        store.write_record(state.installed_now(Record(), name, "p.netc", {}))
+    current = store.record().current
+    assert current is not None and current.bundle == name
+
+
+def test_what_was_left_half_written_goes_and_what_is_being_written_stays(store: Store) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    gone = [store.directory / f".state.json.{dead.pid}-abc_1", store.directory / f"bundles/.x.bundle.{dead.pid}-zz"]
+    kept = [store.directory / f".state.json.{os.getpid()}-abc", store.directory / "state.json", store.directory / "bundles/x.bundle"]
+    for path in (*gone, *kept):
+        path.write_bytes(b"x")
+    store.sweep()
+    assert not any(path.exists() for path in gone) and all(path.exists() for path in kept)
+
+
+def test_the_name_of_a_half_written_file_is_one_that_is_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed at the rename: here another one finds its file."""
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(os, "replace", lambda *_: os._exit(0))
+        store.write_slots({"wan": {"a": 1}})
+    os.waitpid(child, 0)
+    assert [path for path in store.directory.iterdir() if path.name.startswith(".slots.json.")]
+    store.sweep()
+    assert not [path for path in store.directory.iterdir() if path.name.startswith(".slots.json.")]
+
+
+def test_a_trial_that_is_being_ended_is_over_for_whoever_goes_on(store: Store) -> None:
+    journal = Journal(store.directory)
+    journal.begin(INTENT)
+    journal.on_trial(1e12)
+    journal.leave()
+    Journal(store.directory).end_trial()
+    found = journal.unfinished()
+    assert found is not None and found.deadline == 0.0 and trial.is_over(found)
+
+
+def test_a_journal_that_cannot_be_removed_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(4, "Interrupted system call")
+
+    journal = Journal(store.directory)
+    journal.begin(INTENT)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        with pytest.raises(StateError, match="journal.jsonl: Interrupted system call"):
+            journal.close()
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "pwrite"])
+def test_a_lock_that_cannot_be_taken_is_told(store: Store, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refuse)
+        with pytest.raises(lock.LockedError, match="lock: Cannot allocate memory; nothing was changed"), lock.exclusive(store.directory, "apply"):
+            pytest.fail("the lock is not held")
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_journal_that_cannot_be_begun_leaves_no_file(store: Store, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    journal = Journal(store.directory)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refuse)
+        with pytest.raises(StateError, match="journal.jsonl: Cannot allocate memory"):
+            journal.begin(INTENT)
+    assert not journal.path.exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime import transaction
+from runtime.state import StateError
 from runtime.steps import Step, StepError
 from runtime.transaction import TransactionFailed
 
@@ -51,6 +52,9 @@ class Memory:
 
     def close(self) -> None:
         self.lines.append(("", "closed"))
+
+    def leave(self) -> None:
+        self.lines.append(("", "left"))
 
 
 def silent(_what: str, _step: Step) -> None:
@@ -111,5 +115,16 @@ def test_an_end_that_is_asked_for_behind_the_commit_comes_too_late(tmp_path: Pat
 
 
 def test_a_clean_step_that_is_refused_is_told_and_fails_nothing(tmp_path: Path) -> None:
-    left = transaction.run([Write(tmp_path / "a"), Write(tmp_path / "z", "clean", ("do",))], Memory(), lambda: None, silent)
+    log = Memory()
+    left = transaction.run([Write(tmp_path / "a"), Write(tmp_path / "z", "clean", ("do",))], log, lambda: None, silent)
     assert (tmp_path / "a").exists() and [item.text for item in left] == ["make z"]
+    assert log.lines[-1] == ("", "left"), "the journal is gone, and nobody tries again"
+
+
+def test_a_journal_that_cannot_be_removed_is_told_and_fails_nothing(tmp_path: Path) -> None:
+    class Stuck(Memory):
+        def close(self) -> None:
+            raise StateError("cannot remove it")
+
+    left = transaction.run([Write(tmp_path / "a")], Stuck(), lambda: None, silent)
+    assert (tmp_path / "a").exists() and [item.words for item in left] == ["cannot remove it"]
