@@ -64,6 +64,7 @@ class TakeRoot:
     phase: str
     words: str
     disruptive: str = "packets that wait in the device's present queue are dropped once"
+    of_others: bool = True
 
     @property
     def text(self) -> str:
@@ -102,7 +103,7 @@ class PutRootBack:
     item: KeptQdisc
     phase: str = "clean"
     disruptive: str = ""
-    puts_back: bool = True
+    of_others: bool = True
 
     @property
     def text(self) -> str:
