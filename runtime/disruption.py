@@ -122,7 +122,8 @@ def _subject(step: Step) -> tuple[str, str]:
     if isinstance(step, xdp_attach.DetachStep) and step.mode != "native":
         return "", ""
     if isinstance(step, xdp_attach.AttachStep | xdp_attach.DetachStep):
-        return ("xdp", step.context.device(step.code.nic).name) if step.code.hook == "xdp" else ("", "")
+        device = next((each.name for each in step.context.devices if each.nic == step.code.nic), "")  # "": it has gone, and nothing of it is interrupted
+        return ("xdp", device) if step.code.hook == "xdp" and device else ("", "")
     if isinstance(step, foreign_xdp.TakeOff | foreign_xdp.Close):
         return "gate", step.device.name
     if isinstance(step, tc_steps.RootStep | tc_steps.RemoveStep) and step.place.tree.direction == "out":

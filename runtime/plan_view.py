@@ -136,7 +136,7 @@ def _shortened(texts: Sequence[str], long: bool, colour: str) -> Iterator[str]:
 def _others(planned: Plan | None) -> list[str]:
     """What is taken over from somebody else, or put back: steps that are theirs as much as ours."""
     steps = planned.ordered() if planned else []
-    return [step.text for step in steps if getattr(step, "takes_over", False) or getattr(step, "puts_back", False)]
+    return [step.text for step in steps if getattr(step, "of_others", False)]
 
 
 def _skipped(planned: Plan | None, long: bool) -> list[str]:

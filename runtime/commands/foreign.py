@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from compiler.bundle import Bundle
     from runtime.context import Context
     from runtime.outcome import Outcome
+    from runtime.plan import Plan
 
 
 def tell(context: Context, bundle: Bundle, warnings_only: bool = False) -> None:
@@ -42,8 +43,12 @@ def show(found: dict[str, list[dict[str, Any]]]) -> None:
         print(output.printable(f"beside      {item['where']}: {item['words'].partition(chr(10))[0]}"))
 
 
-def put_back(outcome: Outcome) -> list[str]:
-    """What a change gave back to its owners, in words."""
+def moved(plan: Plan | None) -> list[str]:
+    """What a plan takes over from others or gives back to them, in words."""
+    return [planned.step.text for planned in plan.steps if getattr(planned.step, "of_others", False)] if plan else []
+
+
+def given_and_taken(outcome: Outcome) -> list[str]:
+    """What a change took over from others, or gave back to them."""
     left = {item.text for item in outcome.left}
-    steps = (planned.step for planned in outcome.plan.steps) if outcome.plan else ()
-    return [step.text for step in steps if getattr(step, "puts_back", False) and step.text not in left]
+    return [text for text in moved(outcome.plan) if text not in left]

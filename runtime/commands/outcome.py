@@ -52,7 +52,7 @@ def show(outcome: Outcome, command: str, json: bool) -> None:
         return
     from runtime.commands import foreign
 
-    for text in foreign.put_back(outcome):
+    for text in foreign.given_and_taken(outcome):
         print(output.printable(text))
     print(_line(outcome, command))
     if outcome.trial:
@@ -76,7 +76,7 @@ def as_json(outcome: Outcome, command: str) -> dict[str, object]:
         "left": [{"text": left.text, "words": left.words} for left in outcome.left],
         "recovered": list(outcome.recovered),
         "trial": outcome.trial,
-        "put_back": foreign.put_back(outcome),
+        "of_others": foreign.given_and_taken(outcome),
     }
 
 

@@ -61,6 +61,8 @@ def _show(view: View, options: argparse.Namespace) -> int:
     if options.json:
         output.show_json(plan_view.as_json(view))
     else:
+        for text in foreign.moved(view.planned):
+            print(output.paint(output.printable(f"of others: {text}"), "yellow"))
         for line in plan_view.lines(view, options.long):
             print(line)
     return 2 if view.planned and view.planned.steps else 0

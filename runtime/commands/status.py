@@ -43,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
 
 def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
     """What is installed, with the context of its devices. Raises ApplyError when nothing is."""
-    from runtime import apply, binding, owner, state, trial
+    from runtime import apply, binding, closed_host, owner, state, trial
 
     warn_unfinished(target)
     on_trial = trial.running(target.store)
@@ -52,6 +52,8 @@ def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
     if current is None:
         owner.require(target.context)
         why = "a reboot took the last policy off" if record.current else "nothing is installed"
+        if closed_host.is_closed():
+            why += "; no policy could be applied at boot, so the devices let in only what is protected, until an apply or netc remove (nft list table inet netc-boot)"
         raise apply.ApplyError(f"{why}\n  = help: install a policy with: netc apply POLICY")
     try:
         context = target.context._replace(trial=on_trial.intent.trial if on_trial else 0.0)

@@ -64,7 +64,7 @@ class TakeRoot:
     phase: str
     words: str
     disruptive: str = ""
-    takes_over: bool = True
+    of_others: bool = True
 
     @property
     def text(self) -> str:
@@ -103,7 +103,7 @@ class PutRootBack:
     item: KeptQdisc
     phase: str = "clean"
     disruptive: str = ""
-    puts_back: bool = True
+    of_others: bool = True
 
     @property
     def text(self) -> str:

@@ -2,14 +2,14 @@
 
 Taking over, in the order of an apply:  keep (record, pin) → close the device → their program off → netc's on → open
 Putting back, where netc leaves:        close → netc's off → theirs on → open → forget
-A program on somebody's bpf_link stays where it is: only its owner can take it off (the kernel refuses everyone else).
+What is there, and whether it can be taken at all: foreign_program.py.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,15 +17,13 @@ from runtime import boot
 from runtime.backends import bpf, bpf_others, link, xdp_netlink
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context, Device
-from runtime.steps import Step, StepError, foreign_gate
+from runtime.steps import Step, StepError, foreign_gate, foreign_program
 from runtime.steps.foreign_kept import Keeper, KeptProgram
-
-_NEEDS = "taking over needs CAP_SYS_ADMIN (a program can be had by its id with nothing less): run it as root with all capabilities"
 
 
 def taking(context: Context, device: Device, generation: int) -> list[Step]:
     """The step that takes a foreign program off, if this generation does that or did it before a crash."""
-    found = _found(context, device, generation)
+    found = foreign_program.found(context, device, generation)
     return [TakeOff(context, device, generation, found)] if found else []
 
 
@@ -35,26 +33,6 @@ def leaving(context: Context, devices: list[str]) -> tuple[list[Step], list[Step
     mine = [kept[name] for name in devices if name in kept]
     before: list[Step] = [Close(Device("", item.device, item.ifindex)) for item in mine if _is_there(item)]
     return before, [*(PutBack(context, item) for item in mine), *(Forget(context, item) for item in mine)]
-
-
-def refuse(text: str, device: Device) -> StepError:
-    """Somebody else's program: named with all that can be known of it, and what to do."""
-    seen = link.get(device.name)
-    said = bpf_others.origin_of(seen.xdp_program)
-    words = f"{device.name} already runs XDP {said.words if said else f'program {seen.xdp_program}'} ({seen.xdp}), which is not netc's{whose(said)}"
-    by = _link_of(device, seen.xdp_program)
-    if by is not None:
-        held = "; ".join(bpf_others.holders(by.id)) or "whoever made it"
-        return StepError(text, f"{words}; it is on bpf_link {by.id}, held by {held}", "end what holds the link: no other program can take its place until then")
-    mend = f"take it off first (ip link set dev {device.name} xdp off), write `xdp none`, or replace it until `netc remove`: --take-over"
-    return StepError(text, words, mend)
-
-
-def whose(said: bpf_others.Origin | None) -> str:
-    """By the looks of it."""
-    if said is not None and said.name == "xdp_dispatcher":
-        return "; by its name it is libxdp's dispatcher (xdp-loader, xdp-tools), which runs other programs in turn: xdp-loader status"
-    return ""
 
 
 @dataclass(slots=True)
@@ -68,7 +46,7 @@ class TakeOff:
     phase: str = "flip"
     disruptive: str = ""
     flips: str = "xdp"
-    takes_over: bool = True
+    of_others: bool = True
 
     @property
     def text(self) -> str:
@@ -78,7 +56,7 @@ class TakeOff:
         seen = link.get(self.device.name)
         if seen.xdp_program != self.program:
             raise StepError(self.text, f"program {seen.xdp_program} runs there by now", "see what changed it, then apply again")
-        with _opened(self.text, self.program) as program:
+        with foreign_program.opened(self.text, self.program) as program:
             try:
                 self._keep(program, seen.xdp)
                 foreign_gate.close(self.device)
@@ -166,7 +144,7 @@ class PutBack:
     phase: str = "flip"
     disruptive: str = ""
     flips: str = "xdp off"
-    puts_back: bool = True
+    of_others: bool = True
 
     @property
     def text(self) -> str:
@@ -225,45 +203,6 @@ def put_back(context: Context, item: KeptProgram) -> None:
         _netlink(f"put XDP program {item.program} back on {item.device}", xdp_netlink.attach, item.ifindex, program, item.mode)
 
 
-def _found(context: Context, device: Device, generation: int) -> int:
-    """The program that this generation takes over: kept by it already, or there to be taken. 0: none."""
-    kept = Keeper(context).all().programs.get(device.name)
-    if kept is not None and kept.generation == generation:
-        return kept.program
-    if not context.take_over:
-        return 0
-    seen = link.get(device.name)
-    if not seen.xdp_program or seen.xdp_program in set(_own(context)):
-        return 0
-    text = f"take over {device.name}"
-    if seen.xdp not in xdp_netlink.MODES:
-        raise StepError(text, f"XDP programs run there in {seen.xdp} modes at once", "take them off first: ip link set dev DEVICE xdp off")
-    with _opened(text, seen.xdp_program):
-        if _link_of(device, seen.xdp_program) is not None:
-            raise refuse(text, device)
-    if kept is not None:
-        raise StepError(text, f"program {kept.program} is kept for it already, and {seen.xdp_program} is another one", "take the policy off first: netc remove")
-    return seen.xdp_program
-
-
-def _own(context: Context) -> Iterator[int]:
-    """The programs that netc's links run."""
-    from runtime.steps import xdp_pins
-
-    directory = xdp_pins.links(context)
-    for path in sorted(directory.glob("*-xdp")) if directory.is_dir() else ():
-        with xdp_pins.opened_if_there(path) as found:
-            if found is not None:
-                yield bpf.link_info(found).prog_id
-
-
-def _link_of(device: Device, program: int) -> bpf_others.OtherLink | None:
-    try:
-        return bpf_others.xdp_link(device.ifindex, program)
-    except bpf.BpfError:
-        return None  # without CAP_SYS_ADMIN nobody tells
-
-
 def _is_there(item: KeptProgram) -> bool:
     """Is the device still the one that it was taken from?"""
     try:
@@ -272,18 +211,6 @@ def _is_there(item: KeptProgram) -> bool:
         if error.errno == errno.ENODEV:
             return False
         raise StepError(f"read {item.device}", error.words) from None
-
-
-@contextmanager
-def _opened(text: str, program: int) -> Iterator[int]:
-    try:
-        descriptor = bpf.prog_by_id(program)
-    except bpf.BpfError as error:
-        raise StepError(text, str(error), _NEEDS if error.errno == errno.EPERM else "apply again") from None
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -299,8 +226,8 @@ def _pinned(context: Context, item: KeptProgram) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _netlink(text: str, call: object, ifindex: int, program: int, mode: str) -> None:
+def _netlink(text: str, call: Callable[[int, int, str], None], ifindex: int, program: int, mode: str) -> None:
     try:
-        call(ifindex, program, mode)  # type: ignore[operator]
+        call(ifindex, program, mode)
     except NetlinkError as error:
         raise StepError(text, error.words) from None

@@ -11,7 +11,7 @@ from runtime.backends import bpf, link
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context
 from runtime.state import Store
-from runtime.steps import Step, StepError, foreign_kept, foreign_xdp, xdp_pins, xdp_trial
+from runtime.steps import Step, StepError, foreign_kept, foreign_program, foreign_xdp, xdp_pins, xdp_trial
 from runtime.steps.xdp_attach import AttachStep, DetachStep
 from runtime.steps.xdp_load import CleanStep, LoadStep
 from runtime.steps.xdp_slots import MoveStep
@@ -150,7 +150,7 @@ def _refuse_foreign(context: Context, wanted: dict[tuple[str, str], Code]) -> No
         except NetlinkError as error:
             raise StepError(f"read {device.name}", error.words) from None
         if seen and seen != _own(context, code) and not context.take_over:
-            raise foreign_xdp.refuse(f"attach {code.name}", device)
+            raise foreign_program.refuse(f"attach {code.name}", device)
 
 
 def _own(context: Context, code: Code) -> int:

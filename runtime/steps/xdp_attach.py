@@ -18,7 +18,7 @@ from runtime import objects
 from runtime.backends import bpf, link
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context, Device
-from runtime.steps import StepError, foreign_xdp, xdp_pins
+from runtime.steps import StepError, foreign_program, xdp_pins
 
 _FLAGS = {"native": bpf.XDP_FLAGS_DRV, "generic": bpf.XDP_FLAGS_SKB}
 _MENDS = {
@@ -159,7 +159,7 @@ class AttachStep:
 
     def _refusal(self, error: bpf.BpfError, device: Device) -> StepError:
         if error.errno in (errno.EBUSY, errno.EEXIST) and self.code.hook == "xdp":
-            return foreign_xdp.refuse(self.text, device)
+            return foreign_program.refuse(self.text, device)
         return StepError(self.text, f"{error.what}: {os.strerror(error.errno or 0)}", _MENDS.get(error.errno or 0, ""))
 
 

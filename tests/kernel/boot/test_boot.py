@@ -74,6 +74,7 @@ def test_where_none_can_be_applied_the_devices_are_closed(host: Host, how: str) 
         host.run("ip", "link", "set", "lost0", "name", "wan0")
         host.run("ip", "link", "set", "wan0", "up")
     assert knock(host, 22) and not knock(host, 80)
+    assert how == "state" or "no policy could be applied at boot" in host.netc("status", status=1).stderr
     if how in ("verifier", "device"):
         host.run("ethtool", "-L", "wan0", "rx", "4", "tx", "4")
         assert host.json("boot")["confirmed"]
