@@ -225,6 +225,9 @@ def _transact(
         )
     )
 
+    if change.trial:
+        watchdog.entrust(bound, after.generation)
+
     def commit() -> None:
         if change.trial:
             trial.start(bound, journal)

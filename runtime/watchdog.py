@@ -1,8 +1,8 @@
 """Who ends a change whose process has died, and a trial that nobody confirms: a process of its own, there before anything is changed.
 
 It is forked from the one that changes something, so it needs nothing that a host in trouble may lack: no file to read, no memory to speak of. A pipe
-tells it when that one is done, or dead: its write end closes either way, and the journal tells which. Where systemd runs, the process moves to a transient scope of its own:
-else the end of an ssh session may take it along (KillUserProcesses in logind.conf).
+tells it when that one is done, or dead: its write end closes either way, and the journal tells which. Where systemd runs, a trial has a second one
+beside it, a transient service: the end of an ssh session may take along what was forked in it (KillUserProcesses in logind.conf).
 
 Invariants
     the watchdog holds no lock while it waits            else nobody could confirm
@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,11 +77,10 @@ def _leave(sleep: int, tell: int, store: state.Store, context: Context) -> None:
     try:
         if os.fork() == 0:
             _detach(sleep, tell)
-            _adopt(context)
             os.write(tell, b"!")
             os.close(tell)
             os.read(sleep, 1)  # nobody writes: the end of the file is the news
-            _watch(store, context)
+            watch(store, context)
     finally:
         os._exit(0)
 
@@ -102,21 +102,24 @@ def _detach(*kept: int) -> None:
     os.chdir("/")
 
 
-def _adopt(context: Context) -> None:
-    """Move to a transient scope. A lab's watchdog ends with its lab; where systemd refuses, a detached process is what is to be had."""
+def entrust(context: Context, generation: int) -> str:
+    """Have systemd run a watchdog for a trial, too, in this network namespace: its unit's name; "" where there is no systemd, or it will not. The caller holds the lock."""
     if context.netns or not _SYSTEMD.is_dir():
-        return
-    import subprocess  # only where there is somebody to ask
+        return ""  # a lab's watchdog ends with its lab
+    import subprocess
 
-    manager = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
-    unit = ("ssa(sv)a(sa(sv))", f"netc-watchdog-{os.getpid()}.scope", "fail", "1", "PIDs", "au", "1", str(os.getpid()), "0")
+    unit = f"netc-trial-{generation}-{os.getpid()}.service"
+    where = ("--state-dir", str(context.state.absolute()), "--bpffs", str(context.bpffs.absolute()))
+    options = ("--quiet", "--collect", "--service-type=exec", f"--unit={unit}", f"--property=NetworkNamespacePath=/proc/{os.getpid()}/ns/net")
+    command = ["systemd-run", *options, sys.executable, "-m", "runtime.cli", "recover", "--wait", *where]
     try:
-        subprocess.run(["busctl", "--quiet", "call", *manager, "StartTransientUnit", *unit], timeout=_READY / 2, check=False)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_READY, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        pass
+        return ""
+    return unit if done.returncode == 0 else ""
 
 
-def _watch(store: state.Store, context: Context) -> None:
+def watch(store: state.Store, context: Context) -> None:
     """Wait for the end of a trial, then end what is unfinished; the end of it by somebody else ends this, too."""
     from runtime import recover
 

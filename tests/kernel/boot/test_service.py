@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime import service
-from tests.kernel.apply.hosts import DNS, ROOT, SSH, Host, made, program
+from tests.kernel.apply.hosts import DNS, ESTABLISHED, ROOT, SSH, Host, made, program
 from tests.kernel.boot import rig
 from tests.kernel.boot.conftest import reboot
 
@@ -64,5 +64,27 @@ def test_a_real_systemd_brings_the_policy_up(host: Host) -> None:
             assert machine.show("ActiveState") == "inactive" and machine.run(NETC, "verify", "--json").returncode == 0, "stopping took the policy off"
             machine.run("systemctl", "start", "netc")
             assert machine.show("ActiveState") == "active"
+    except rig.CannotError as error:
+        pytest.skip(f"no systemd of its own: {error}")
+
+
+def test_systemd_has_a_watchdog_of_its_own_for_a_trial(host: Host) -> None:
+    """The forked one is killed, as the end of an ssh session may do: everything comes back all the same."""
+    old, new = (host.write(made(program(rule, ESTABLISHED, shape=True), f"{rule.name}.netc"), f"{rule.name}.bundle") for rule in (SSH, DNS))
+    host.netc("apply", old)
+    reboot(host)
+    unit = service.unit(NETC, Path("/var/lib/netc"), Path("/sys/fs/bpf/netc"))
+    try:
+        with rig.started(host.netns, host.directory, unit, MORE) as machine:
+            before = host.attached()
+            done = machine.run(NETC, "apply", new, "--confirm", "3s")
+            assert done.returncode == 0, done.stderr
+            units = machine.run("systemctl", "list-units", "--no-legend", "--plain", "netc-trial-*").stdout
+            assert "active running" in units, units
+            assert machine.run("pkill", "-KILL", "-f", "apply .*--confirm").returncode == 0
+            assert machine.run(NETC, "recover", "--wait").returncode == 0
+            told = machine.run("cat", "/var/lib/netc/watchdog.txt").stdout
+            assert "nobody confirmed it: took back" in told and machine.run(NETC, "verify", "--json").returncode == 0
+            assert {key: value for key, value in host.attached().items() if key != "pins"} == {key: value for key, value in before.items() if key != "pins"}
     except rig.CannotError as error:
         pytest.skip(f"no systemd of its own: {error}")
