@@ -12,6 +12,7 @@ from compiler import bundle as bundles
 from compiler.bundle import Bundle
 from runtime import (
     admission,
+    adopt,
     binding,
     boot,
     counters,
@@ -89,9 +90,10 @@ def plan_change(store: state.Store, context: Context, change: Change) -> tuple[P
     """The plan from what is installed to what is wanted. Reads only. Raises ApplyError, BindingError, OwnerError, StateError, StepError."""
     if not change.take_over:
         owner.require(context)
-    record = _record(store, context)
+    known = (adopt.source(context) if change.take_over else None) or store
+    record = _record(known, context)
     current = state.installed_here(record)
-    old = store.bundle(current.bundle) if current else None
+    old = known.bundle(current.bundle) if current else None
     new = admitted(change.data) if change.data is not None else None
     guarded = require_proof(context, change)
     before = current.bindings if current else {}
@@ -143,6 +145,8 @@ def apply(store: state.Store, context: Context, change: Change, report: Report) 
     """Make `change` true, or leave everything as it was. Raises what plan_change raises, OvertakenError, DisruptiveError,
     MovedOnError, TransactionFailed."""
     with changing(store, context, change) as recovered:
+        if change.take_over:
+            adopt.adopt(store, context)
         record = _record(store, context)
         if change.onto and change.onto != getattr(state.installed_here(record), "bundle", ""):
             raise OvertakenError("another command changed what is installed; nothing was changed, try again")

@@ -6,13 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from runtime.boot import boot_id
 from tests.kernel import reduced
-from tests.kernel.apply.hosts import DNS, ESTABLISHED, ROOT, Host, made, program
+from tests.kernel.apply.hosts import DNS, ESTABLISHED, ROOT, SSH, Host, made, program, tcp, udp
 
 LATE = program(DNS, ESTABLISHED)
 EARLY = program(DNS)
@@ -94,3 +95,27 @@ def test_an_apply_that_failed_leaves_no_claim(host: Host) -> None:
     host.run("ethtool", "-L", "wan0", "rx", "4", "tx", "4")
     done = other(host, "apply", bundle)
     assert done.returncode == 0, done
+
+
+@pytest.mark.parametrize("at", ["flip", "commit"])
+def test_a_taking_over_that_was_killed_leaves_what_was_there(host: Host, at: str) -> None:
+    """The first one's directory is there, so what it knows is known: rules, counters, shape."""
+    first = host.write(made(program(DNS, SSH, ESTABLISHED, shape=True), "first.netc"), "first.bundle")
+    second = host.write(made(program(DNS, ESTABLISHED), "second.netc"), "second.bundle")
+    host.netc("apply", first)
+    host.send(udp(53), 3)
+    kill = "import os, signal, sys\nfrom runtime import cli, transaction\ndef die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
+    where = {"flip": "from runtime.steps import nft_fence\nnft_fence._Down.do = die\n", "commit": "import runtime.apply\nruntime.apply.write_after = die\n"}
+    words = ["-c", kill + where[at] + "sys.exit(cli.main(sys.argv[1:]))", "apply", second, "--take-over", "--state-dir", host.directory / "other", "--bpffs", host.directory / "bpf"]
+    command = reduced.command(host.netns, [sys.executable, *map(str, words)])
+    assert subprocess.run(command, capture_output=True, cwd=ROOT, check=False).returncode == -9
+    until = time.monotonic() + 60
+    while (host.directory / "other/journal.jsonl").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert "took back" in (host.directory / "other/watchdog.txt").read_text()
+    assert other(host, "verify").returncode == 0 and json.loads(other(host, "status", "--json").stdout)["policy"] == "first.netc"
+    host.send(tcp(22), 2)
+    counted = {c["name"]: c["packets"] for c in json.loads(other(host, "counters", "--json").stdout)["counters"]}
+    assert (counted["wan.in.dns"], counted["wan.in.ssh"]) == (3, 2) and host.attached()["qdisc"] == "htb"
+    assert other(host, "apply", second).returncode == 0 and other(host, "verify").returncode == 0
+    assert other(host, "remove").returncode == 0
