@@ -84,7 +84,7 @@ def order(steps: list[Planned], removing: bool = False) -> tuple[Planned, ...]:
     def rank(planned: Planned) -> tuple[int, int]:
         phase = ("stage", "flip", "clean").index(planned.step.phase)
         if phase == 0:
-            late = planned.backend == "settings" and not planned.step.disruptive
+            late = planned.backend == "settings" and not getattr(planned.step, "resets", False)
             return phase, len(BACKENDS) if late else BACKENDS.index(planned.backend)
         return phase, flips.index(getattr(planned.step, "flips", planned.backend))
 

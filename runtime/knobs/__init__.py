@@ -25,9 +25,9 @@ class Refusal(Exception):
 
 
 class Knob(Protocol):
-    """outage: what a change interrupts, or "". after: groups whose change can alter what this knob reads (channels → queues)."""
+    """resets: a change may reset queues or the port (runtime.disruption says what that is). after: groups whose change can alter what this knob reads (channels → queues)."""
 
-    outage: str
+    resets: bool
     after: tuple[str, ...]
 
     def read(self) -> Value:

@@ -20,7 +20,7 @@ _QUEUE_ACTION = re.compile(r"(rx|tx|input|output|comp|fp|q|queue)[-_.]?\d+", re.
 class Interrupts:
     """smp_affinity_list of the interrupts that serve the device's queues."""
 
-    outage = ""
+    resets = False
     after: tuple[str, ...] = ("channels",)
 
     def __init__(self, device: Device) -> None:

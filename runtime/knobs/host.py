@@ -24,7 +24,7 @@ _OF_THE_KERNEL = {  # every namespace has the file and may write it; what it swi
 class Sysctl:
     """One value under /proc/sys/net, of this thread's network namespace. Blanks between numbers count as one."""
 
-    outage = ""
+    resets = False
     after: tuple[str, ...] = ()
 
     def __init__(self, name: str, lab: bool = False) -> None:
@@ -77,7 +77,7 @@ class Sysctl:
 class RequiredCpus:
     """CPUs that steering redirects to. Nothing is changed: they are online, or the wish is refused."""
 
-    outage = ""
+    resets = False
     after: tuple[str, ...] = ()
 
     def read(self) -> Value:

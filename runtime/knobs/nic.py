@@ -6,11 +6,6 @@ from runtime.backends import ethtool
 from runtime.backends.netlink import NetlinkError
 from runtime.knobs import Refusal, Value, Wanted, refused
 
-_OUTAGE = {
-    "channels": "most drivers take the link down for up to some seconds; packets are lost meanwhile",
-    "ring": "most drivers stop the queues and make them anew; packets are lost meanwhile",
-    "pause": "some drivers negotiate the link anew",
-}
 # What ethtool -K's short names stand for, as ethtool's off_flag_def has them; a `*` at the end: every name that begins so.
 SHORT_FEATURES = {
     "rx": ("rx-checksum",),
@@ -34,7 +29,7 @@ class Numbers:
 
     def __init__(self, device: str, group: str, key: str) -> None:
         self._device, self._group, self._key = device, group, key
-        self.outage = _OUTAGE.get(group, "")
+        self.resets = group in ("channels", "ring", "pause")
 
     def read(self) -> Value:
         values, keys = self._ask()
@@ -83,7 +78,7 @@ class Numbers:
 class OffloadFeature:
     """A feature by its ethtool -K name, short (tso) or full (tx-tcp-segmentation). The value: its members that are on."""
 
-    outage = ""
+    resets = False
     after: tuple[str, ...] = ()
 
     def __init__(self, device: str, key: str) -> None:
@@ -125,7 +120,7 @@ class OffloadFeature:
 class PrivateFlag:
     """A flag that only this driver has (ethtool --set-priv-flags)."""
 
-    outage = "what a private flag interrupts is the driver's own business"
+    resets = True
     after: tuple[str, ...] = ()
 
     def __init__(self, device: str, key: str) -> None:

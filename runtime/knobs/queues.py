@@ -19,7 +19,7 @@ RAW = {"rps_flow_cnt": "rx-", "xps_rxqs": "tx-", "tx_maxrate": "tx-"}
 class QueueFile:
     """One file of every queue of a kind, as the kernel writes it. `write` leaves queues alone that have their value already."""
 
-    outage = ""
+    resets = False
     after: tuple[str, ...] = ("channels",)
 
     def __init__(self, device: str, file: str, queues: str) -> None:

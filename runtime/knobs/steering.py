@@ -13,7 +13,7 @@ _SPEC_SAYS = slice(0, 160)  # of struct ethtool_rx_flow_spec all but the locatio
 class HashFields:
     """What the RSS hash of one flow type covers: ethtool -N DEV rx-flow-hash tcp4 sdfn."""
 
-    outage = ""
+    resets = False
     after: tuple[str, ...] = ()
 
     def __init__(self, device: str, flow: str) -> None:
@@ -39,7 +39,7 @@ class HashFields:
 class Symmetric:
     """Both directions of a flow on one queue, by a symmetric Toeplitz key. The value: the key in hexadecimal digits."""
 
-    outage = ""
+    resets = False
     after: tuple[str, ...] = ()
 
     def __init__(self, device: str) -> None:
@@ -72,7 +72,7 @@ class Symmetric:
 class RssTable:
     """The indirection table: ethtool -X DEV. The wish is a list of queues, spread evenly; the value is the whole table."""
 
-    outage = ""
+    resets = False
     after: tuple[str, ...] = ("channels",)
 
     def __init__(self, device: str) -> None:
@@ -98,7 +98,7 @@ class RssTable:
 class FlowRule:
     """One flow rule in the NIC: ethtool -N DEV flow-type udp4 dst-port 53 action 7. The value: how many such rules there are."""
 
-    outage = ""
+    resets = False
     after: tuple[str, ...] = ("channels",)
 
     def __init__(self, device: str, words: Wanted) -> None:

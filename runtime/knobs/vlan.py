@@ -18,7 +18,7 @@ _INSERT = ("tx-vlan-hw-insert", "tx-vlan-stag-hw-insert")
 class TagsInFrame:
     """The value: what keeps tags out of the frame here; [] when nothing does."""
 
-    outage = ""
+    resets = False
     after: tuple[str, ...] = ()
 
     def __init__(self, device: str) -> None:

@@ -9,7 +9,7 @@ class Step(Protocol):
     """One change. Making a step changes nothing; `do` either did all of it or raises StepError and did nothing.
 
     phase: `stage` (nothing that packets see), `flip` (packets see it), `clean` (what is no longer needed; never undone).
-    text: what the plan says, in the policy's words. disruptive: "" or the outage to expect.
+    text: what the plan says, in the policy's words. What a step interrupts, runtime.disruption knows.
     """
 
     @property
@@ -17,9 +17,6 @@ class Step(Protocol):
 
     @property
     def text(self) -> str: ...
-
-    @property
-    def disruptive(self) -> str: ...
 
     def do(self) -> None: ...
 

@@ -16,7 +16,6 @@ def steps() -> list[Step]:
 @dataclass(frozen=True, slots=True)
 class _Open:
     phase: str = "clean"
-    disruptive: str = ""
     text: str = "nft: open what netc boot closed"
 
     def do(self) -> None:

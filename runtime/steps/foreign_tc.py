@@ -63,7 +63,6 @@ class TakeRoot:
     generation: int
     phase: str
     words: str
-    disruptive: str = ""
     of_others: bool = True
 
     @property
@@ -102,7 +101,6 @@ class PutRootBack:
     context: Context
     item: KeptQdisc
     phase: str = "clean"
-    disruptive: str = ""
     of_others: bool = True
 
     @property

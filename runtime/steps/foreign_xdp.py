@@ -44,7 +44,6 @@ class TakeOff:
     generation: int
     program: int
     phase: str = "flip"
-    disruptive: str = ""
     flips: str = "xdp"
     of_others: bool = True
 
@@ -94,7 +93,6 @@ class Open:
 
     device: Device
     phase: str = "flip"
-    disruptive: str = ""
     flips: str = "xdp"
 
     @property
@@ -118,7 +116,6 @@ class Close:
 
     device: Device
     phase: str = "flip"
-    disruptive: str = ""
     flips: str = "xdp off"
 
     @property
@@ -142,7 +139,6 @@ class PutBack:
     context: Context
     item: KeptProgram
     phase: str = "flip"
-    disruptive: str = ""
     flips: str = "xdp off"
     of_others: bool = True
 
@@ -179,7 +175,6 @@ class Forget:
     context: Context
     item: KeptProgram
     phase: str = "clean"
-    disruptive: str = ""
 
     @property
     def text(self) -> str:

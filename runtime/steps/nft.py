@@ -67,7 +67,6 @@ class _Swap:
     """The flip: the new generation's chains and sets come, the old ones' go, in one transaction."""
 
     phase = "flip"
-    disruptive = ""
 
     def __init__(self, context: Context, wanted: dict[str, Nft], before: dict[str, Nft], generation: int) -> None:
         self.context, self.wanted, self.before, self.generation = context, wanted, before, generation
@@ -117,7 +116,6 @@ class _DryRun:
     """nft --check of the very transaction: the kernel's refusal comes before anything has changed."""
 
     phase = "stage"
-    disruptive = ""
     text = "nft: dry run of the new rules"
 
     def __init__(self, swap: _Swap) -> None:
@@ -145,7 +143,6 @@ class _Clean:
     """Counters and limits that no rule uses go, and a table that holds nothing any more."""
 
     phase = "clean"
-    disruptive = ""
     text = "nft: remove counters and limits that no rule uses"
 
     def __init__(self, context: Context, wanted: dict[str, Nft], generation: int) -> None:

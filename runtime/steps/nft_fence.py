@@ -76,7 +76,6 @@ class _Up:
 
     fence: _Fence
     phase: str = "flip"
-    disruptive: str = ""
     flips: str = "fence"
     text: str = "nft: the new later rules also judge what XDP hands on"
 
@@ -96,7 +95,6 @@ class _Down:
 
     fence: _Fence
     phase: str = "flip"
-    disruptive: str = ""
     flips: str = "fence off"
     text: str = "nft: the new later rules judge alone"
 

@@ -36,7 +36,6 @@ class BeforeStep:
 
     probed: _Probed
     phase: str = "stage"
-    disruptive: str = ""
     text: str = "probe what is protected, as it is now"
 
     def do(self) -> None:
@@ -61,7 +60,6 @@ class ProbeStep:
 
     probed: _Probed
     phase: str = "flip"
-    disruptive: str = ""
     text: str = "probe what is protected"
     warnings: list[str] = field(default_factory=list)
 

@@ -30,7 +30,6 @@ class LedgerStep:
     old: Bundle
     generation: int
     phase: str = "stage"
-    disruptive: str = ""
     text: str = "counters: what new rules count is kept, also if they are taken back"
 
     def do(self) -> None:

@@ -61,7 +61,6 @@ class RefuseStep:
     bundle: Bundle
     item: DynamicSet
     phase: str = "stage"
-    disruptive: str = ""
 
     @property
     def text(self) -> str:
@@ -90,7 +89,6 @@ class SweepStep:
     bundle: Bundle
     item: DynamicSet
     phase: str = "clean"
-    disruptive: str = ""
 
     @property
     def text(self) -> str:

@@ -32,7 +32,7 @@ class SettingStep:
         self._queue_files: list[tuple[Setting, Knob, Value]] = []
         self.saved: dict[str, Value] | None = None
         self.skipped: list[tuple[Setting, str]] = []
-        self.disruptive = turn.outage
+        self.resets = turn.resets  # it comes before the programs do (runtime.plan)
         self.text = f"{place(setting)}: {'put back to ' + show(wanted) if wanted is not None else 'set to ' + show(setting.value)}"
 
     @property
@@ -139,7 +139,7 @@ class SettingStep:
 class SkippedSetting:
     """A preferred setting of which the device said beforehand that it cannot be had. Changes nothing; the plan shows it."""
 
-    phase, disruptive = "stage", ""
+    phase = "stage"
     saved = None
 
     def __init__(self, setting: Setting, words: str) -> None:
@@ -160,7 +160,7 @@ class SkippedSetting:
 class ForgetStep:
     """What settings of a device were that is gone: a new device of its name begins with its own."""
 
-    phase, disruptive = "clean", ""
+    phase = "clean"
 
     def __init__(self, context: Context, gone: list[Saved]) -> None:
         self._gone, self._kept = gone, SavedSettings(context.state)

@@ -38,7 +38,6 @@ class IfbStep:
     place: Place
     kept: bool
     phase: str = "stage"
-    disruptive: str = ""
 
     @property
     def text(self) -> str:
@@ -79,10 +78,6 @@ class RootStep:
     phase: str
 
     @property
-    def disruptive(self) -> str:
-        return "packets that wait in the device's present queue are dropped once" if self.phase == "flip" else ""
-
-    @property
     def text(self) -> str:
         return f"{self.place.words}: htb 1: at the root, {self.place.tree.classes[0].rate} bit/s in all"
 
@@ -109,7 +104,6 @@ class ClassesStep:
     base: int
     phase: str
     unavailable: Mapping[str, str]
-    disruptive: str = ""
     chosen: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -170,7 +164,6 @@ class RateStep:
     place: Place
     old: Place
     phase: str = "flip"
-    disruptive: str = ""
 
     @property
     def text(self) -> str:
@@ -204,7 +197,6 @@ class CleanStep:
     base: int
     context: Context
     phase: str = "clean"
-    disruptive: str = ""
 
     @property
     def text(self) -> str:
@@ -237,10 +229,6 @@ class RemoveStep:
     phase: str = "clean"
 
     @property
-    def disruptive(self) -> str:
-        return "packets that wait in the shape's queues are dropped once" if self.place.tree.direction == "out" else ""
-
-    @property
     def text(self) -> str:
         what = "the device's default qdisc comes back" if self.place.tree.direction == "out" else "the ifb device goes"
         return f"{self.place.words}: removed; {what}"
@@ -270,7 +258,6 @@ class StraysStep:
     nic: str
     direction: str
     phase: str = "clean"
-    disruptive: str = ""
 
     @property
     def text(self) -> str:

@@ -51,10 +51,6 @@ class AttachStep:
         mode = f" {self.mode}" if self.code.hook == "xdp" else ""
         return f"{'replace' if self.had else 'attach'} {self.code.name} on {self._device().name} ({self.code.hook}{mode}){' on trial' if self.trial else ''}"
 
-    @property
-    def disruptive(self) -> str:
-        return "" if self.had or self.code.hook != "xdp" else "some drivers set their queues up anew when XDP goes on: a moment without packets"
-
     def do(self) -> None:
         device = self._device()
         path = xdp_pins.link_path(self.context, self.code)
@@ -171,7 +167,6 @@ class DetachStep:
     code: Code
     mode: str
     phase: str = "flip"
-    disruptive: str = ""
     flips: str = "xdp off"
 
     @property

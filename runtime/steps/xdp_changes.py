@@ -27,7 +27,6 @@ class ChangeStep:
     wanted: Delta
     before: Delta
     phase: str = "flip"
-    disruptive: str = ""
     flips: str = field(default="xdp")
 
     @property

@@ -33,7 +33,6 @@ class LoadStep:
     saved: list[str] = field(default_factory=list)
     marked: owner.Mark | None = None
     phase: str = "stage"
-    disruptive: str = ""
 
     @property
     def text(self) -> str:
@@ -171,7 +170,6 @@ class CleanStep:
     bundle: Bundle | None
     generation: int
     phase: str = "clean"
-    disruptive: str = ""
 
     @property
     def text(self) -> str:

@@ -62,7 +62,6 @@ class MoveStep:
     size: int
     before: int
     phase: str = "flip"
-    disruptive: str = ""
     flips: str = "xdp off"
 
     @property

@@ -58,7 +58,6 @@ class LoadRootsStep:
     codes: tuple[Code, ...]
     generation: int
     phase: str = "stage"
-    disruptive: str = ""
 
     @property
     def text(self) -> str:
@@ -128,7 +127,6 @@ class DeadlineStep:
 
     context: Context
     phase: str = "flip"
-    disruptive: str = ""
     flips: str = "fence"
 
     @property
@@ -154,7 +152,6 @@ class LiftStep:
 
     context: Context
     phase: str = "clean"
-    disruptive: str = ""
     flips: str = "fence"
     text: str = "no deadline any more"
 
@@ -179,7 +176,6 @@ class SettleStep:
 
     step: AttachStep | DetachStep
     phase: str = "clean"
-    disruptive: str = ""
 
     @property
     def text(self) -> str:
@@ -206,7 +202,6 @@ class ForgetStep:
     context: Context
     codes: tuple[Code, ...]
     phase: str = "clean"
-    disruptive: str = ""
     flips: str = "xdp off"
     text: str = "remove what would have brought the old programs back"
 

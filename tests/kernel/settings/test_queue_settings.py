@@ -50,7 +50,7 @@ def queues() -> dict[str, str]:
 def turn(context: Context, wanted: tuple[Setting, ...] | None) -> list[Step]:
     """Apply these settings (None: remove), in the order of an apply: what disrupts first. Nothing is skipped."""
     made = settings.steps(context, bundle(*wanted) if wanted is not None else None, None, 1)
-    made.sort(key=lambda step: not step.disruptive)
+    made.sort(key=lambda step: not step.resets)
     for step in made:
         step.do()
     for step in made:

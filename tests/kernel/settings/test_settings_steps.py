@@ -36,7 +36,7 @@ def channels() -> dict[str, int]:
 def test_channels_set_read_back_undone(context: Context) -> None:
     (step,) = apply(context, setting("channels", "combined", 2))
     assert channels() == {"rx": 2, "tx": 2}, "veth has no combined channels: both kinds"
-    assert "link down" in step.disruptive
+    assert step.resets
     step.undo()
     assert channels() == {"rx": 4, "tx": 4}
     assert settings.steps(context, None, None, 2) == [], "undone: nothing is left to give back"

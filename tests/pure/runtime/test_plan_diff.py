@@ -18,7 +18,7 @@ from tests.pure.runtime.bundles import small_bundle
 
 
 class Nothing:
-    phase, text, disruptive = "flip", "replace wan.xdp", ""
+    phase, text = "flip", "replace wan.xdp"
 
     def do(self) -> None: ...
 

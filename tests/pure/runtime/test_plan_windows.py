@@ -19,7 +19,6 @@ from tests.pure.runtime.bundles import small_bundle
 class Flip:
     text: str = "x"
     phase: str = "flip"
-    disruptive: str = ""
 
     def do(self) -> None: ...
 

@@ -17,7 +17,6 @@ from runtime.transaction import TransactionFailed
 class Write:
     """A step that makes a file. `fails`: do, check, undo or bug (an error that no step should raise, after half of the work)."""
 
-    disruptive = ""
 
     def __init__(self, path: Path, phase: str = "stage", fails: tuple[str, ...] = ()) -> None:
         self.path, self.phase, self.fails, self.text = path, phase, fails, f"make {path.name}"
