@@ -145,7 +145,8 @@ def apply(store: state.Store, context: Context, change: Change, report: Report) 
     """Make `change` true, or leave everything as it was. Raises what plan_change raises, OvertakenError, DisruptiveError,
     MovedOnError, TransactionFailed."""
     with changing(store, context, change) as recovered:
-        if change.take_over:
+        if change.take_over and adopt.source(context) is not None:
+            disruption.require(plan_change(store, context, change)[0].steps, change.allow_disruptive)  # refused before anything is ours
             adopt.adopt(store, context)
         record = _record(store, context)
         if change.onto and change.onto != getattr(state.installed_here(record), "bundle", ""):
