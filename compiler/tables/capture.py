@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 LINKTYPE_ETHERNET = 1
 START = 10**9  # ns: where an engine's clock starts; 0 would mean the kernel's own clock
@@ -22,7 +24,7 @@ def read(path: Path) -> list[tuple[int, bytes]]:
     """Every (time in ns since the epoch, frame) of a capture, in file order. Raises CaptureError, OSError."""
     import dpkt
 
-    with path.open("rb") as file:
+    with _mapped(path) as file:
         reader_type = dpkt.pcapng.Reader if file.read(4) == _PCAPNG_MAGIC else dpkt.pcap.Reader
         file.seek(0)
         try:
@@ -38,9 +40,19 @@ def read(path: Path) -> list[tuple[int, bytes]]:
             raise CaptureError(f"{path}: not a whole pcap or pcapng file: {error or type(error).__name__}") from None
 
 
-def _require_whole(path: Path, file: IO[bytes]) -> None:
+@contextmanager
+def _mapped(path: Path) -> Iterator[Any]:
+    """The file in memory as its pages are read: dpkt asks for as many bytes as a block claims to have, and a file object would make room for them first."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise CaptureError(f"{path}: not a whole pcap or pcapng file: it is empty")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            yield content
+
+
+def _require_whole(path: Path, file: mmap.mmap) -> None:
     """dpkt gives a packet that the file's end cuts as a shorter one, and reads as many bytes as a packet claims to have. Raises CaptureError."""
-    size, at, number = file.seek(0, os.SEEK_END), _PCAP_HEAD, 0
+    size, at, number = len(file), _PCAP_HEAD, 0
     file.seek(0)
     order: Literal["little", "big"] = "little" if file.read(4) in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else "big"
     while at < size:

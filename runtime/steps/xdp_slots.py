@@ -55,7 +55,7 @@ def take(fd: int, size: int, wanted: Mapping[str, int]) -> set[int]:
 @dataclass(slots=True)
 class MoveStep:
     """Behind the last flip: nothing counts into the old map any more. What it says then is written down in the instant in which the new
-    generation is what is installed (runtime.counters.ledger_after). Only if the change is taken back instead, what the new map counted is lost.
+    generation is what is installed (runtime.counters.ledger_after); and if the change is taken back, what the new map counted (runtime.steps.record).
     """
 
     nic: str
@@ -66,7 +66,7 @@ class MoveStep:
 
     @property
     def text(self) -> str:
-        return f"move the counters of {self.nic} from {self.before:,} places to {self.size:,}; were the apply taken back, what they count during it would be lost"
+        return f"move the counters of {self.nic} from {self.before:,} places to {self.size:,}"
 
     def do(self) -> None:
         if not membarrier.wait():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import resource
 import sys
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def main(name: str, seconds: str, seed: str, directory: str) -> None:
         return bytes(atheris.Mutate(data, longest))
 
     kept = [str(CORPUS / name)] if (CORPUS / name).is_dir() else []
-    limits = [f"-max_total_time={seconds}", f"-seed={seed}", f"-timeout={HANG}", f"-rss_limit_mb={MEMORY}", f"-max_len={LONGEST}"]
+    limits = [f"-max_total_time={seconds}", f"-seed={seed}", f"-timeout={HANG}", "-rss_limit_mb=0", f"-max_len={LONGEST}"]
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY << 20,) * 2)  # libFuzzer's own limit counts what the parent had when it forked, too
     atheris.Setup(
         [sys.argv[0], *limits, "-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={directory}/", str(grown), *kept],
         lambda data: run(target, data) and None, custom_mutator=mutate,

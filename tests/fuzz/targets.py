@@ -164,14 +164,14 @@ def _mutate_bundle(data: bytes, rng: random.Random) -> bytes:
     """What a liar would write: other content under a right hash."""
     try:
         return mutations.sealed(mutations.mutated_bundle(mutations.content(data), rng))
-    except (ValueError, zlib.error):  # no such file any more
+    except (ValueError, TypeError, IndexError, zlib.error):  # no such file any more
         return data
 
 
 def _mutate_change(data: bytes, rng: random.Random) -> bytes:
     try:
         payload = msgspec.json.encode(mutations.mutated_bundle(msgspec.json.decode(data.partition(b"\n")[2]), rng))
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, TypeError):  # no such file any more
         return data
     return changes.MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
 

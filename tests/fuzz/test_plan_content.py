@@ -30,7 +30,7 @@ TARGET = Target(Context(Path("/nowhere"), Path("/nowhere")), "")
 def read(path: Path, data: bytes) -> Change | str:
     """What `netc apply FILE` does before it looks at the host: the change, or the refusal's words."""
     path.write_bytes(data)
-    options = argparse.Namespace(file=path, nic=[], target=None, take_over=False, allow_disruptive=False)
+    options = argparse.Namespace(file=path, nic=[], target=None, take_over=False, allow_disruptive=False, allow_lockout=False, json=False)
     try:
         saved = command.saved_plan(options)
         assert saved is not None, "it begins as a plan does"
