@@ -32,3 +32,7 @@ class StepError(Exception):
     def __init__(self, what: str, words: str, mend: str = "") -> None:
         super().__init__(f"{what}: {words}" + (f"\n  = help: {mend}" if mend else ""))
         self.what, self.words, self.mend = what, words, mend
+
+
+class PartlyDoneError(Exception):
+    """A step was refused when it had done a part: it is undone with the others. The text is the refusal's."""

@@ -1,4 +1,4 @@
-"""The nft steps of an apply: dry run, one transaction that swaps generations, then what no rule uses any more goes.
+"""The nft steps of an apply: dry run, the swap of generations (steps/nft_phases.py), then what no rule uses any more goes.
 
 Counters and limits keep their names, and so their values, over applies; chains and sets end in _gN and come and go with generation N.
 The tables are netc's when they hold the chain that netc put in as a mark; a foreign table of the same name is never touched.
@@ -11,7 +11,7 @@ from runtime import owner
 from runtime.backends import nft as backend
 from runtime.backends.nft import Json, NftError
 from runtime.context import Context
-from runtime.steps import Step, StepError, closed, nft_record
+from runtime.steps import PartlyDoneError, Step, StepError, closed, nft_phases, nft_record
 from runtime.steps.nft_content import (
     FAMILIES,
     OWNER,
@@ -64,7 +64,7 @@ def read_counters(context: Context, bundle: Bundle) -> dict[tuple[str, str], tup
 
 
 class _Swap:
-    """The flip: the new generation's chains and sets come, the old ones' go, in one transaction."""
+    """The flip: the new generation's chains come beside the old ones', the base chains take each other's place in one transaction, the old ones' go."""
 
     phase = "flip"
 
@@ -79,9 +79,24 @@ class _Swap:
         saved = {family: _generation(found) for family, found in present.items()}
         for family in self.changed_tables(present):  # a dormant table wakes up, and only then lets its chains be replaced
             _run([{"add": {"table": {"family": family, "name": TABLE}}}], self.text)
-        _run(_transaction(self.context, self.wanted, self.generation, present), self.text)
         self.saved = saved
+        for number, commands in enumerate(self._phases(present)):
+            try:
+                _run(commands, self.text)
+            except StepError as error:
+                if number == 0:
+                    raise
+                raise PartlyDoneError(str(error)) from None
         nft_record.save(self.context.state, {family: _static_sets(table) for family, table in self.wanted.items()})
+
+    def _phases(self, present: dict[str, list[Json]]) -> list[list[Json]]:
+        """The transactions, in order; one alone where a set or limit of the same name has to be made anew."""
+        families = [(family, self.wanted.get(family), present.get(family, [])) for family in FAMILIES]
+        filled = {family: fill(table, self.context, self.generation) for family, table, _ in families if table}
+        if any(any(_changed(self.context, family, filled[family], found)) for family, table, found in families if table):
+            return [_transaction(self.context, self.wanted, self.generation, present)]
+        mark = owner.comment(self.context)
+        return nft_phases.transactions([(family, filled.get(family, []), found, marking(family, mark) if table else []) for family, table, found in families])
 
     def changed_tables(self, present: dict[str, list[Json]]) -> list[str]:
         """The tables whose flags are no longer netc's."""
@@ -176,14 +191,20 @@ def _replace(context: Context, family: str, table: Nft | None, generation: int, 
     """
     filled = fill(table, context, generation) if table else []
     wanted, there = backend.names(map(added, filled), "set"), backend.names(found, "set")
-    limits = backend.names(map(added, filled), "limit") & backend.names(found, "limit")
-    sets, limits = nft_record.changed(context.state, family, there & wanted, limits)
+    sets, limits = _changed(context, family, filled, found)
     coming = [command for command in filled if added(command).get("set", {}).get("name") not in there - sets]
     chains = _removal(family, found)
     unused = [_delete("set", family, name) for name in sorted(there - wanted | sets)]
     unused += [_delete("limit", family, name) for name in sorted(limits)]
     marks = marking(family, owner.comment(context)) if table else []
     return [*coming[:2], *marks, *chains, *unused, *coming[2:]]
+
+
+def _changed(context: Context, family: str, filled: list[Json], found: list[Json]) -> tuple[set[str], set[str]]:
+    """The sets and limits, of those that stay, that somebody changed by hand."""
+    wanted, there = backend.names(map(added, filled), "set"), backend.names(found, "set")
+    limits = backend.names(map(added, filled), "limit") & backend.names(found, "limit")
+    return nft_record.changed(context.state, family, there & wanted, limits)
 
 
 def _restore(context: Context, family: str, table: Nft | None, generation: int, found: list[Json] | None) -> list[Json]:

@@ -12,8 +12,8 @@ from compiler.bundle import Bundle, Nft
 from runtime.backends import nft as backend
 from runtime.backends.nft import Json, NftError
 from runtime.context import Context
-from runtime.steps import Step, StepError
-from runtime.steps.nft_content import OWNER, TABLE, fill
+from runtime.steps import Step, StepError, nft_phases
+from runtime.steps.nft_content import OWNER, TABLE, added, fill
 
 FENCE = "netc-fence"
 
@@ -41,15 +41,20 @@ class _Fence:
     generation: int
 
     def put(self) -> None:
-        """Anew, in one transaction. Raises StepError."""
+        """Anew; its chain at the hook comes when the sets that it asks are there (steps/nft_phases.py says why). Raises StepError."""
         self._refuse_foreign()
         commands = fill(Nft(self.table.family, TABLE, self.table.fence), self.context, self.generation)
-        _run([*self._gone(), *map(_renamed, commands)], "nft: fence off what XDP hands on")
+        hooked = nft_phases.base_chains(map(added, commands))
+        _run([*self._gone(), *(_renamed(each) for each in commands if not nft_phases.is_in(each, hooked))], "nft: make a fence")
+        _run([_renamed(each) for each in commands if nft_phases.is_in(each, hooked)], "nft: fence off what XDP hands on")
 
     def take(self) -> None:
-        """Raises StepError."""
+        """From its hook first. Raises StepError."""
         self._refuse_foreign()
-        _run(self._gone(), "nft: take the fence away")
+        if self.there():
+            hooked = nft_phases.base_chains(backend.list_table(self.table.family, FENCE))
+            _run(nft_phases.deletion(self.table.family, hooked, FENCE), "nft: take the fence away")
+        _run(self._gone(), "nft: remove the fence")
 
     def there(self) -> bool:
         try:
