@@ -73,12 +73,13 @@ def _mark(context: Context) -> None:
     """The pins and the nft tables say whose they are."""
     from runtime.backends import nft
     from runtime.backends.nft import NftError
-    from runtime.steps import StepError, nft_content
+    from runtime.steps import StepError, nft_content, nft_record
 
     try:
         commands = [each for family in nft_content.owners() for each in nft_content.marking(family, owner.comment(context))]
         if commands:
             nft.run(commands)
+            nft_record.remarked(context.state)
         if owner.pinned(context) is not None:
             owner.mark_pins(context)
     except (NftError, OSError) as error:

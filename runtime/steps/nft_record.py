@@ -15,7 +15,7 @@ from runtime.backends import nft_netlink as kernel
 from runtime.backends.nft import Json, NftError
 from runtime.state import StateError, write_atomically
 from runtime.steps import StepError
-from runtime.steps.nft_content import TABLE
+from runtime.steps.nft_content import OWNER, TABLE
 
 _FILE = "nft.json"
 Prints = dict[str, kernel.Digests]  # kind → name → digests
@@ -40,6 +40,15 @@ def save(state: Path, tables: dict[str, set[str]]) -> None:
         write_atomically(state / _FILE, msgspec.json.encode(Record(number, content), order="deterministic"))
     else:
         (state / _FILE).unlink(missing_ok=True)
+
+
+def remarked(state: Path) -> None:
+    """The owner's mark alone was changed by netc; everything else has to be as it was recorded. Raises StateError, StepError."""
+    record = load(state)
+    for family, prints in record.tables.items():
+        prints.setdefault("rule", {})[OWNER] = _of(_now(family, set(), {}), "rule", OWNER)
+    if record.tables:
+        write_atomically(state / _FILE, msgspec.json.encode(record, order="deterministic"))
 
 
 def load(state: Path) -> Record:
