@@ -46,7 +46,11 @@ class _Fence:
         commands = fill(Nft(self.table.family, TABLE, self.table.fence), self.context, self.generation)
         hooked = nft_phases.base_chains(map(added, commands))
         _run([*self._gone(), *(_renamed(each) for each in commands if not nft_phases.is_in(each, hooked))], "nft: make a fence")
-        _run([_renamed(each) for each in commands if nft_phases.is_in(each, hooked)], "nft: fence off what XDP hands on")
+        try:
+            _run([_renamed(each) for each in commands if nft_phases.is_in(each, hooked)], "nft: fence off what XDP hands on")
+        except StepError:
+            _run(self._gone(), "nft: remove the fence")  # a refusal leaves nothing behind
+            raise
 
     def take(self) -> None:
         """From its hook first. Raises StepError."""
