@@ -14,6 +14,7 @@ LINKTYPE_ETHERNET = 1
 START = 10**9  # ns: where an engine's clock starts; 0 would mean the kernel's own clock
 _PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
 _PCAP_HEAD, _RECORD_HEAD = 24, 16  # bytes (pcap-savefile(5))
+_SMALLEST_BLOCK = 12  # bytes: type, length, length again (draft-ietf-opsawg-pcapng, section 3.1)
 
 
 class CaptureError(Exception):
@@ -31,10 +32,12 @@ def read(path: Path) -> list[tuple[int, bytes]]:
             reader = reader_type(file)
             if reader.datalink() != LINKTYPE_ETHERNET:
                 raise CaptureError(f"{path}: link type {reader.datalink()}; netc judges Ethernet frames (link type 1)")
+            at = file.tell()
             if reader_type is dpkt.pcap.Reader:
-                at = file.tell()
                 _require_whole(path, file)
-                file.seek(at)
+            else:
+                _require_whole_blocks(path, file)
+            file.seek(at)
             return [(_nanoseconds(time), frame) for time, frame in reader]
         except (dpkt.Error, ValueError, IndexError, KeyError, OverflowError) as error:
             raise CaptureError(f"{path}: not a whole pcap or pcapng file: {error or type(error).__name__}") from None
@@ -60,6 +63,19 @@ def _require_whole(path: Path, file: mmap.mmap) -> None:
         at, number = at + _RECORD_HEAD + int.from_bytes(file.read(4), order), number + 1
     if at != size:
         raise CaptureError(f"{path}: not a whole pcap file: it ends in the middle of packet {number}")
+
+
+def _require_whole_blocks(path: Path, file: mmap.mmap) -> None:
+    """Each block says its length at both ends (pcapng, section 3.1); dpkt believes the first, below zero too. Raises CaptureError."""
+    at, number = 0, 0
+    order: Literal["little", "big"] = "little"
+    while at < len(file):
+        if file[at : at + 4] == _PCAPNG_MAGIC:  # a section has its own byte order
+            order = "little" if file[at + 8 : at + 12] == b"\x4d\x3c\x2b\x1a" else "big"
+        number, length = number + 1, int.from_bytes(file[at + 4 : at + 8], order)
+        if length < _SMALLEST_BLOCK or at + length > len(file) or file[at + length - 4 : at + length] != file[at + 4 : at + 8]:
+            raise CaptureError(f"{path}: not a whole pcapng file: block {number} is cut, or its length is wrong")
+        at += length
 
 
 def on_the_clock(packets: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
