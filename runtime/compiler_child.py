@@ -121,13 +121,17 @@ def running(arguments: Sequence[str], wall: float = WALL_SECONDS) -> Iterator[Ca
         yield answer
 
 
+def lacking() -> str:
+    """Why a root that is not all of root cannot make a child without its powers; "" when it can."""
+    needed = missing(*_NEEDED) if os.geteuid() == 0 else ()
+    words = f"the compiler is run by root as nobody, never with root's own powers; for that netc needs {', '.join(needed)} here, which it has not"
+    return words if needed else ""
+
+
 def _require_capabilities() -> None:
-    """A root that is not all of root cannot make a child without its powers. Raises CompilerFailed, before anything is made."""
-    if os.geteuid() == 0 and (lacking := missing(*_NEEDED)):
-        raise CompilerFailed(
-            f"the compiler is run by root as nobody, never with root's own powers; for that netc needs {', '.join(lacking)} here, which it has not\n"
-            "  = help: compile where you may (netc compile POLICY -o FILE.bundle) and apply the bundle"
-        )
+    """Raises CompilerFailed, before anything is made."""
+    if why := lacking():
+        raise CompilerFailed(f"{why}\n  = help: compile where you may (netc compile POLICY -o FILE.bundle) and apply the bundle")
 
 
 @contextmanager

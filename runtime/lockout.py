@@ -79,6 +79,10 @@ def require(known: Guarded | None, bindings: Mapping[str, str], data: bytes, as_
 
     from runtime import compiler_child
 
+    if why := compiler_child.lacking():
+        raise compiler_child.CompilerFailed(
+            f"{_refused(known)}: {why}\n  = help: give it those for this command (the proof is the compiler's); {ALLOW} does it without a proof"
+        )
     with tempfile.NamedTemporaryFile(prefix="netc-prove-") as file:
         file.write(data)
         file.flush()

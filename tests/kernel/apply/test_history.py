@@ -42,6 +42,7 @@ def test_a_damaged_entry_is_named_and_changes_nothing(host: Host) -> None:
     assert host.attached() == before and host.json("verify")["ok"]
 
 
+@pytest.mark.needs("compiler")
 @pytest.mark.parametrize("removed", [False, True])
 def test_changes_in_place_have_numbers_of_their_own(host: Host, removed: bool) -> None:
     path = write(host)
