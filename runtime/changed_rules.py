@@ -68,7 +68,7 @@ def publish(fd: int, size: int, content: bytes, slots: Mapping[int, int]) -> Non
     """Put this half in force by one store, and wait until no packet is judged by the other. slots: nth counter → its slot.
 
     The half that is written is one that no packet can be in: the last change has waited, or left a sign that it has not.
-    Raises OSError where the kernel cannot tell (membarrier.is_there); ValueError for a half of another size.
+    Raises OSError where the kernel cannot tell (membarrier.is_there): then what was in force is in force; ValueError for a half of another size.
     """
     with bpf.map_array(fd, size) as memory:
         now, half, entries_at, _ = _HEAD.unpack_from(memory)
@@ -87,6 +87,9 @@ def publish(fd: int, size: int, content: bytes, slots: Mapping[int, int]) -> Non
             word.value = other | _SETTLING
             _settle()
             word.value = other
+        except OSError:  # a change that is refused is not in force; who comes next waits for the packets that it judged
+            word.value = now & 1 | _SETTLING
+            raise
         finally:
             del word  # the memory cannot be closed while something points into it
 

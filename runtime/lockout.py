@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from runtime import output, session
+from runtime.processes import PROC
 
 if TYPE_CHECKING:
     from runtime.backends.routes import Way
@@ -68,7 +69,7 @@ def _somebody_is_connected() -> bool:
     """Whether this namespace has a TCP connection from elsewhere."""
     from ipaddress import ip_address
 
-    return any(not ip_address(each.client).is_loopback for _, each in session.established(session.PROC / "thread-self/net"))
+    return any(not ip_address(each.client).is_loopback for _, each in session.established(PROC / "thread-self/net"))
 
 
 def require(known: Guarded | None, bindings: Mapping[str, str], data: bytes, as_json: bool) -> None:

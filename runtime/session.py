@@ -15,7 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-PROC = Path("/proc")
+from runtime import processes
+from runtime.processes import PROC, Process
+
 _SSHD = ("sshd", "sshd-session", "sshd-auth", "dropbear")
 _LOCAL = ("login", "getty", "agetty", "mingetty", "cron", "crond", "atd")  # whoever started us is no remote user, or at a console
 _ESTABLISHED = "01"  # enum tcp_states, as /proc/net/tcp has it
@@ -39,12 +41,6 @@ class Found(NamedTuple):
     remote: bool
 
 
-class _Process(NamedTuple):
-    pid: int
-    parent: int
-    name: str
-
-
 def current(environment: Mapping[str, str] | None = None) -> Found:
     """The connection that this process is run over, wherever its addresses are. Raises nothing: what cannot be read is not known."""
     environment = os.environ if environment is None else environment
@@ -59,31 +55,20 @@ def current(environment: Mapping[str, str] | None = None) -> Found:
     return Found(session, session is None and not at_console)
 
 
-def _is_service(environment: Mapping[str, str], ancestors: list[_Process]) -> bool:
+def _is_service(environment: Mapping[str, str], ancestors: list[Process]) -> bool:
     """Started by systemd and not from a session: it says so to what it starts."""
     return "INVOCATION_ID" in environment and bool(ancestors) and ancestors[0].pid == 1
 
 
-def _ancestors() -> Iterator[_Process]:
+def _ancestors() -> Iterator[Process]:
     """The parent, its parent, and so on."""
     pid = os.getppid()
     for _ in range(_MOST_ANCESTORS):
-        process = _process(pid)
+        process = processes.find(pid)
         if process is None:
             return
         yield process
         pid = process.parent
-
-
-def _process(pid: int) -> _Process | None:
-    if pid <= 0:
-        return None
-    try:
-        stat = (PROC / str(pid) / "stat").read_text(errors="replace")
-    except OSError:
-        return None
-    name, _, rest = stat.partition("(")[2].rpartition(")")
-    return _Process(pid, int(rest.split()[1]), name)
 
 
 def _of_environment(pid: int) -> str:

@@ -27,7 +27,7 @@ from compiler import bundle as bundles
 from compiler.bundle import Bundle
 from compiler.tables import changes
 from compiler.tables.changes import Delta
-from runtime import set_view
+from runtime import processes, set_view
 from runtime.boot import boot_id
 from runtime.retired import Entry
 
@@ -117,7 +117,7 @@ class Store:
         try:
             for path in (*self.directory.iterdir(), *(self.directory / "bundles").iterdir()):
                 written_by = _HALF_WRITTEN.fullmatch(path.name)
-                if written_by and not Path("/proc", written_by[1]).exists():
+                if written_by and not _is_alive(int(written_by[1]), int(written_by[2])):
                     path.unlink(missing_ok=True)
         except OSError as error:
             raise StateError(f"cannot tidy {self.directory}: {error.strerror}") from None
@@ -275,12 +275,18 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
         raise StateError(f"cannot write {path}: {error.strerror}") from None
 
 
-_HALF_WRITTEN = re.compile(r"\..+\.(\d+)-\w+")
+_HALF_WRITTEN = re.compile(r"\..+\.(\d+)-(\d+)-\w+")
 
 
 def _half_written(name: str) -> str:
     """How the name of a file begins that this process writes and has not finished."""
-    return f".{name}.{os.getpid()}-"
+    own = processes.find(os.getpid())
+    return f".{name}.{os.getpid()}-{own.started if own else 0}-"
+
+
+def _is_alive(pid: int, started: int) -> bool:
+    found = processes.find(pid)
+    return found is not None and not found.gone and started in (found.started, 0)
 
 
 def sync_directory(path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime import lock, state, trial
+from runtime import lock, processes, state, trial
 from runtime.journal import Intent, Journal
 from runtime.state import Installed, Record, StateError, Store
 from tests.pure.runtime.bundles import small_bundle_bytes
@@ -149,13 +149,20 @@ def test_what_fails_behind_the_commit_does_not_undo_it(store: Store, monkeypatch
 
 
 def test_what_was_left_half_written_goes_and_what_is_being_written_stays(store: Store) -> None:
-    dead = subprocess.Popen(["true"])
+    own = processes.find(os.getpid())
+    assert own is not None
+    dead, unburied = subprocess.Popen(["true"]), subprocess.Popen(["true"])
     dead.wait()
-    gone = [store.directory / f".state.json.{dead.pid}-abc_1", store.directory / f"bundles/.x.bundle.{dead.pid}-zz"]
-    kept = [store.directory / f".state.json.{os.getpid()}-abc", store.directory / "state.json", store.directory / "bundles/x.bundle"]
+    os.waitid(os.P_PID, unburied.pid, os.WEXITED | os.WNOWAIT)
+    zombie = processes.find(unburied.pid)
+    assert zombie is not None and zombie.gone
+    gone = [store.directory / f".state.json.{dead.pid}-1-abc_1", store.directory / f"bundles/.x.bundle.{dead.pid}-1-zz"]
+    gone += [store.directory / f".state.json.{own.pid}-{own.started - 1}-abc", store.directory / f".state.json.{zombie.pid}-{zombie.started}-abc"]
+    kept = [store.directory / f".state.json.{own.pid}-{own.started}-abc", store.directory / "state.json", store.directory / "bundles/x.bundle"]
     for path in (*gone, *kept):
         path.write_bytes(b"x")
     store.sweep()
+    unburied.wait()
     assert not any(path.exists() for path in gone) and all(path.exists() for path in kept)
 
 
