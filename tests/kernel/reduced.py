@@ -24,6 +24,7 @@ THREE = ("bpf", "net_admin", "perfmon")
 MORE = {
     "compiler": ("setuid", "setgid", "setpcap", "chown", "kill", "dac_override", "dac_read_search"),  # the compiler's child becomes nobody
     "take-over": ("sys_admin",),  # a foreign program by its id; a network namespace to try a qdisc's dump in
+    "other processes": ("sys_ptrace",),  # which process holds a link: /proc/PID/fd of a process that may do more
     "queues": ("sys_admin",),  # kinds of queues are tried in a network namespace of their own
     "mount": ("sys_admin",),  # a bpf file system where there is none, a lab's namespace
 }

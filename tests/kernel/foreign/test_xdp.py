@@ -82,6 +82,7 @@ def test_a_failed_apply_puts_it_back(host: Host) -> None:
     assert on_device(host) == (theirs, "generic") and unpinned(host) and not gates(host)
 
 
+@pytest.mark.needs("other processes")
 def test_a_link_of_somebodys_is_refused_with_its_holder(host: Host) -> None:
     with netns.enter(host.netns):
         theirs = loaded()
