@@ -14,7 +14,7 @@ from runtime.plan_shapes import rate
 if TYPE_CHECKING:
     from runtime.plan import Plan
 
-_FLIPS = "from XDP's flip to nft's (measured: 0.2 s, 0.5 at most, on two busy CPUs)"
+_FLIPS = "from XDP's flip to nft's (measured: 0.08 s, 0.13 at most, with 72 rules on two busy CPUs)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,17 +47,16 @@ def armed(store: state.Store, context: Context) -> Iterator[None]:
 
 def _start(store: state.Store, context: Context) -> int:
     """Fork twice, so that nobody has to wait for the watchdog; gives the pipe whose end wakes it."""
+    pipes: list[int] = []
     try:
-        sleep, wake = os.pipe2(os.O_CLOEXEC)
-        try:
-            ready, tell = os.pipe2(os.O_CLOEXEC)
-            child = os.fork()
-        except OSError:
-            os.close(sleep)
-            os.close(wake)
-            raise
+        pipes += os.pipe2(os.O_CLOEXEC)
+        pipes += os.pipe2(os.O_CLOEXEC)
+        child = os.fork()
     except OSError as error:
+        for end in pipes:
+            os.close(end)
         raise WatchdogError(f"cannot start a watchdog: {error.strerror}; nothing was changed") from None
+    sleep, wake, ready, tell = pipes
     if child == 0:
         _leave(sleep, tell, store, context)
     os.close(sleep)
