@@ -27,7 +27,7 @@ from runtime.steps.tc_place import (
     refuse_foreign,
 )
 
-DRAIN = 5.0  # seconds that packets in the queues of old classes get to leave
+DRAIN = 1.0  # seconds that packets in the queues of old classes get to leave: a recovery that drains has two in all
 _POLL = 0.01  # seconds
 OTHERWISE = "something else changed it meanwhile, or the kernel did not keep what it was told: see tc -d class show, and apply again"
 
