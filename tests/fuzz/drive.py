@@ -18,7 +18,7 @@ LONGEST = 1 << 16  # bytes of an input
 COVERED = {  # packages or modules whose branches guide a target; to count those of all of netc would take seconds before the first input
     "bundle": ["compiler.bundle", "runtime.admission"], "change": ["compiler.bundle", "compiler.tables.changes"], "state": ["runtime.state", "runtime.journal"],
     "packets": ["runtime.lab.packets"], "import": ["compiler.import_classbench"], "capture": ["compiler.tables.capture", "dpkt"],
-    "profile": ["compiler.profile"], "members": ["runtime.set_words", "compiler.tables.members"],
+    "profile": ["compiler.profile"], "plan": ["runtime.plan_file", "compiler.bundle", "runtime.binding"], "members": ["runtime.set_words", "compiler.tables.members"],
     "policy": ["compiler.lalr", "compiler.parse", "compiler.syntax_errors", "compiler.resolve", "compiler.check", "compiler.findings", "compiler.lines", "compiler.scope"],
 }  # fmt: skip
 CORPUS = Path(__file__).parent / "corpus"

@@ -22,8 +22,11 @@ from compiler.import_classbench import ImportFailed
 from compiler.source import Sources
 from compiler.tables import changes
 from compiler.tables.capture import CaptureError
+from runtime import plan_file
+from runtime.binding import BindingError
 from runtime.commands.errors import describe
 from runtime.lab.packets import PacketsError
+from runtime.plan_file import PlanFileError
 from runtime.set_words import MembersError
 from runtime.state import StateError
 from runtime.steps import StepError
@@ -85,6 +88,13 @@ def _bundle(data: bytes) -> None:
     from runtime.apply import admitted
 
     admitted(data)
+
+
+def _plan(data: bytes) -> None:
+    from tests.fuzz import test_plan_content as plans
+
+    if plans.taken(_file(data, "x.plan"), data) is None:
+        raise PlanFileError("it does not begin as a netc plan does")
 
 
 @functools.cache
@@ -168,6 +178,22 @@ def _mutate_bundle(data: bytes, rng: random.Random) -> bytes:
         return data
 
 
+def _mutate_plan(data: bytes, rng: random.Random) -> bytes:
+    """Another header, or another bundle, under right hashes."""
+    try:
+        header, _, bundle = data.partition(b"\n")[2].partition(b"\n")
+        said = msgspec.json.decode(header)
+        if rng.random() < 0.5:
+            said = mutations.mutated_bundle(said, rng)
+        else:
+            bundle = _mutate_bundle(bundle, rng)
+            said["bundle"] = bundles.identity(bundle)
+        rest = msgspec.json.encode(said) + b"\n" + bundle
+    except (ValueError, TypeError, IndexError, BundleError):  # no such file any more
+        return data
+    return plan_file.MAGIC + hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
+
+
 def _mutate_change(data: bytes, rng: random.Random) -> bytes:
     try:
         payload = msgspec.json.encode(mutations.mutated_bundle(msgspec.json.decode(data.partition(b"\n")[2]), rng))
@@ -191,6 +217,12 @@ def _bundle_seeds() -> list[bytes]:
     return [mutations.bundle_bytes(name) for name in mutations.SMALL[:2]]
 
 
+def _plan_seeds() -> list[bytes]:
+    from tests.fuzz.test_plan_content import plan_of
+
+    return [plan_of(data) for data in _bundle_seeds()]
+
+
 def _change_seeds() -> list[bytes]:
     """A change as netc wrote it, of the bundle that it is composed with here."""
     return [_fitted(data) for data in _files("tests/fuzz/corpus/change/*")()]
@@ -204,6 +236,7 @@ def _fitted(data: bytes) -> bytes:
 TARGETS = {
     "policy": Target(_policy, (CompileError,), _files("policies/*.netc", "tests/pure/bad_policies/*.netc"), _mutate_policy),
     "bundle": Target(_bundle, (BundleError, StepError), _bundle_seeds, _mutate_bundle),
+    "plan": Target(_plan, (PlanFileError, BindingError, BundleError, StepError), _plan_seeds, _mutate_plan),
     "change": Target(_change, (BundleError,), _change_seeds, _mutate_change),
     "state": Target(_state, (StateError, StepError), _files("tests/fuzz/corpus/state/*"), _mutate_json),
     "packets": Target(_packets, (PacketsError,), _files("policies/*.packets")),

@@ -27,14 +27,20 @@ REFUSALS = (PlanFileError, BundleError, StepError, BindingError)
 TARGET = Target(Context(Path("/nowhere"), Path("/nowhere")), "")
 
 
-def read(path: Path, data: bytes) -> Change | str:
-    """What `netc apply FILE` does before it looks at the host: the change, or the refusal's words."""
+def taken(path: Path, data: bytes) -> Change | None:
+    """What `netc apply FILE` does before it looks at the host. None: it does not begin as a plan does. Raises one of REFUSALS."""
     path.write_bytes(data)
     options = argparse.Namespace(file=path, nic=[], target=None, take_over=False, allow_disruptive=False, allow_lockout=False, json=False)
+    saved = command.saved_plan(options)
+    return command.saved_change(saved, options, TARGET) if saved else None
+
+
+def read(path: Path, data: bytes) -> Change | str:
+    """The change, or the refusal's words."""
     try:
-        saved = command.saved_plan(options)
-        assert saved is not None, "it begins as a plan does"
-        return command.saved_change(saved, options, TARGET)
+        made = taken(path, data)
+        assert made is not None, "it begins as a plan does"
+        return made
     except REFUSALS as error:
         return str(error)
 
