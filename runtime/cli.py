@@ -103,6 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(words: list[str], wanted: str) -> int:
     options = parser(wanted, alone=words[:1] == [wanted]).parse_args(words)
+    if not options.debug:
+        sys.unraisablehook = lambda _: None  # what a library's destructor complains of when the kernel refused it something: the error itself is told
     try:
         status: int = options.run(options)
         _flush()

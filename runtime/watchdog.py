@@ -123,8 +123,9 @@ def watch(store: state.Store, context: Context) -> None:
     from runtime import recover
 
     until = time.monotonic() + _PATIENCE
-    while (found := _unfinished(store)) is not None and time.monotonic() < until:
-        if found.deadline is not None and not _committed(store, found) and (wait := found.deadline - time.monotonic()) > 0:
+    while Journal(store.directory).path.exists() and time.monotonic() < until:
+        found = _unfinished(store)  # None: it died before its intent was on disk, or nobody can read that; recovery knows which
+        if found is not None and found.deadline is not None and not _committed(store, found) and (wait := found.deadline - time.monotonic()) > 0:
             until = found.deadline + _PATIENCE
             recover.prepare()
             time.sleep(min(wait, _POLL))
