@@ -16,7 +16,7 @@ first() {
   $busybox mount -t tmpfs -o size=75% memory /memory && $busybox mkdir /memory/up /memory/work
   $busybox mount -t overlay -o lowerdir=/host,upperdir=/memory/up,workdir=/memory/work root /new || off "overlay over the host's root"
   for place in dev proc sys; do $busybox mount --move /$place /new/$place; done
-  $busybox mount -t tmpfs run /new/run
+  $busybox mount -t tmpfs -o mode=0755 run /new/run
   $busybox mkdir /new/run/rack && $busybox cp /bin/busybox /guest.sh /rack.conf /new/run/rack || off "copy to /run/rack"
   exec $busybox switch_root /new /run/rack/busybox sh /run/rack/guest.sh second
 }
@@ -45,7 +45,7 @@ mounts() {
   $busybox mount -t bpf bpf /sys/fs/bpf; $busybox mount -t cgroup2 cgroup /sys/fs/cgroup
   $busybox mount -t debugfs debug /sys/kernel/debug; $busybox mount -t tracefs trace /sys/kernel/tracing
   # What netc installed on the host is not installed here.
-  mkdir -p /var/lib/netc "/lib/modules/$RELEASE" && $busybox mount -t tmpfs netc /var/lib/netc
+  mkdir -p /var/lib/netc "/lib/modules/$RELEASE" && $busybox mount -t tmpfs -o mode=0700 netc /var/lib/netc
   $busybox mount --bind "$KERNEL_MODULES" "/lib/modules/$RELEASE"
   echo "$TOOLS/modprobe" > /proc/sys/kernel/modprobe
   echo rack > /proc/sys/kernel/hostname
