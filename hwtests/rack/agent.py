@@ -35,7 +35,8 @@ TIMEOUT = 30.0  # seconds: the deadline of a command that names none
 UNDO_TIMEOUT = 60.0
 _CLONE_NEWNET, _PR_SET_PDEATHSIG = 0x40000000, 1
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE, _SOL_PACKET, _PACKET_STATISTICS = 33, 32, 263, 6
-_PACKET_AUXDATA, _PACKET_IGNORE_OUTGOING = 8, 23
+_PACKET_AUXDATA, _PACKET_IGNORE_OUTGOING, _PACKET_FANOUT = 8, 23, 18
+_FANOUT = {"cpu": 2, "queue": 5}  # PACKET_FANOUT_CPU, PACKET_FANOUT_QM
 _AUXDATA = struct.Struct("=IIIHHHH")  # struct tpacket_auxdata
 _TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
 _BATCH = 64  # frames between two looks at the clock
@@ -205,47 +206,64 @@ def _guard() -> int:
 
 
 class Listener:
-    """Frames that arrive on a device, as they were on the wire: a VLAN tag that the NIC took off is put back."""
+    """Frames that arrive on a device, as they were on the wire: a VLAN tag that the NIC took off is put back.
 
-    def __init__(self, device: str, snap: int, most: int) -> None:
+    With `by`, `ways` sockets share them: by the CPU that handed a frame to the stack (way = CPU), or by the receive queue that the driver
+    recorded (way = queue + 1; 0: none recorded). That is the same on every driver (PACKET_FANOUT_CPU and _QM, packet(7)).
+    """
+
+    def __init__(self, device: str, snap: int, most: int, by: str = "", ways: int = 1) -> None:
         """snap: bytes kept of each frame (0: all); most: frames kept. Raises Refused."""
+        if by and by not in _FANOUT or not 1 <= ways <= 256:
+            raise Refused(f"frames are spread by {' or '.join(_FANOUT)} over 1 to 256 ways")
         self._snap, self._most = snap, most
-        self.frames: list[tuple[float, int, bytes]] = []
+        self.frames: list[tuple[float, int, bytes, int]] = []
         self.seen = 0
-        self._socket = _packet_socket(device, 3)  # ETH_P_ALL
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 64 << 20)
-        self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
-        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        self._sockets = [self._socket(device, by) for _ in range(ways)]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
+    def _socket(self, device: str, by: str) -> socket.socket:
+        made = _packet_socket(device, 3)  # ETH_P_ALL
+        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 64 << 20)
+        made.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+        made.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        if by:
+            made.setsockopt(_SOL_PACKET, _PACKET_FANOUT, id(self) >> 4 & 0xFFFF | _FANOUT[by] << 16)
+        return made
+
     def _read(self) -> None:
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
+        ways = {made.fileno(): way for way, made in enumerate(self._sockets)}
+        for fd in ways:
+            poll.register(fd, select.POLLIN)
         while True:
-            if poll.poll(20):
-                self._take()
-            elif self._stop.is_set():  # only once nothing waits any more
+            ready = poll.poll(20)
+            for fd, _ in ready:
+                self._take(ways[fd])
+            if not ready and self._stop.is_set():  # only once nothing waits any more
                 return
 
-    def _take(self) -> None:
+    def _take(self, way: int) -> None:
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(1 << 16, 64)
+            data, ancillary, _, _ = self._sockets[way].recvmsg(1 << 16, 64)
         except OSError:  # the device went down: it may come up again
             return
         self.seen += 1
         if len(self.frames) < self._most:
             frame = _tagged(data, ancillary)
-            self.frames.append((time.time(), len(frame), frame[: self._snap] if self._snap else frame))
+            self.frames.append((time.time(), len(frame), frame[: self._snap] if self._snap else frame, way))
 
     def stop(self) -> dict[str, object]:
-        """End, and what was received; `lost`: what this socket had no room for."""
+        """End, and what was received; `lost`: what these sockets had no room for."""
         self._stop.set()
         self._thread.join()
-        _, lost = struct.unpack("=II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
-        self._socket.close()
-        frames = [[when, length, base64.b64encode(data).decode()] for when, length, data in self.frames]
+        lost = 0
+        for made in self._sockets:
+            lost += struct.unpack("=II", made.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1]
+            made.close()
+        frames = [[when, length, base64.b64encode(data).decode(), way] for when, length, data, way in self.frames]
         return {"frames": frames, "seen": self.seen, "lost": lost}
 
 
@@ -333,7 +351,9 @@ class Agent:
         return transmit(request["send"], frames, int(request.get("count", 1)), float(request.get("rate", 0)))
 
     def listen(self, request: dict) -> dict:
-        return {"handle": self._keep(Listener(request["listen"], int(request.get("snap", 0)), int(request.get("most", 100_000))))}
+        by, ways = request.get("by", ""), int(request.get("ways", 1))
+        listener = Listener(request["listen"], int(request.get("snap", 0)), int(request.get("most", 100_000)), by, ways)
+        return {"handle": self._keep(listener)}
 
     def heard(self, request: dict) -> dict:
         """How many frames a listener has seen so far; it goes on."""
