@@ -112,7 +112,7 @@ class Far(_Strict, frozen=True):
 
 class Port(_Strict, frozen=True):
     """A port of the device under test. address: with prefix length, of this end; far_address: of the other. peer: what is at the far end;
-    generator: what sends, when the peer does not. nic: the kind of NIC that a virtual machine gets. mbit: the link's, for rates."""
+    generator: what sends, when the peer does not. nic, queues: what a virtual machine gets. mbit: the link's, for rates."""
 
     device: Device = Device()
     address: str = ""
@@ -120,6 +120,7 @@ class Port(_Strict, frozen=True):
     peer: Far | None = None
     generator: Far | None = None
     nic: str = ""
+    queues: int = 1
     mbit: int = 0
     quirks: tuple[Quirk, ...] = ()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_interface
 from typing import Any
@@ -18,7 +18,7 @@ CARRIER_SECONDS = 15.0  # igb takes 2 s after a reset, 10GBASE-T up to 10 s
 
 @dataclass
 class Port:
-    """near, far: addresses with prefix length of this end and the other; mbit: the link's rate, 0 unknown."""
+    """near, far: addresses with prefix length of this end and the other; mbit: the link's rate, 0 unknown. cable: pulls it (False) or puts it back, where that can be done."""
 
     name: str
     machine: Machine
@@ -28,7 +28,7 @@ class Port:
     wire: Wire
     mbit: int = 0
     quirks: tuple[Quirk, ...] = ()
-    facts: dict[str, str] = field(default_factory=dict)
+    cable: Callable[[bool], None] | None = None
 
     @cached_property
     def profile_text(self) -> str:
