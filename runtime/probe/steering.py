@@ -32,6 +32,7 @@ def ask_steering(facts: Facts, device: str, attempt: bool) -> tuple[Facts, Facts
         "key_size": len(rss.key) if rss else 0,
         "contexts": tried.contexts,
         "functions": [_FUNCTIONS[rss.function]] if rss and rss.function in _FUNCTIONS else [],
+        "transforms": [_TRANSFORMS[rss.transform]] if rss and rss.transform in _TRANSFORMS else [],
     }
     return shown, {"rules": table, "kinds": list(tried.kinds), "drop": tried.drop, "contexts": tried.rules_name_contexts}
 
