@@ -68,6 +68,8 @@ def knob(context: Context, setting: Setting) -> Knob:
         case "priv-flag":
             return nic.PrivateFlag(device.name, key)
         case "hash":
+            if key == "symmetric" and setting.value in steering.TRANSFORMS:
+                return steering.SymmetricFunction(device.name)
             other = {"symmetric": steering.Symmetric, "key": steering.HashKey}.get(key)
             return other(device.name) if other else steering.HashFields(device.name, key)
         case "rss":
