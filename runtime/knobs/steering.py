@@ -134,7 +134,10 @@ def put_table(device: str, table: tuple[int, ...]) -> None:
         else:
             ethtool_ioctl.set_rss(device, table)
     except OSError as error:
-        raise refused("ETHTOOL_SRSSH", error) from None
+        refusal = refused("ETHTOOL_SRSSH", error)
+        if not fits(device, list(table)):
+            refusal.mend = f"the table names queue {max(table)} and {device} has {ethtool_ioctl.receive_rings(device)} receive queues now: write `queues {max(table) + 1}`"
+        raise refusal from None
 
 
 def fits(device: str, table: Value) -> bool:
