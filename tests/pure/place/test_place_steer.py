@@ -255,6 +255,25 @@ def test_a_drop_behind_an_overlapping_rule_is_not_the_nic_s() -> None:
     assert "overlaps `vip`" in reason(placed, "wan.steer.junk")
 
 
+@pytest.mark.parametrize("when", [Is("malformed"), Is("fragment"), Within(Field.VLAN, ((10, 10),)), ir.Not(Is("tcp"))])
+def test_a_drop_in_the_nic_takes_no_broken_packet_from_a_rule_before_it(when: ir.Expr) -> None:
+    placed = place.place(steered(ir.SteerRule("odd", when, to("cpus", 1)), ir.SteerRule("junk", DNS, to("drop"))), FULL)
+    assert not nic_words(placed) and "before it" in reason(placed, "wan.steer.junk")
+    limited = ir.Rule("odd", "pass", when, ir.Limit("wan.in.odd", 64, 1))
+    assert not nic_words(place.place(steered(ir.SteerRule("junk", DNS, to("drop")), chains=(incoming(limited),)), FULL))
+    apart = ir.SteerRule("web", WEB, to("cpus", 1))
+    assert nic_words(place.place(steered(apart, ir.SteerRule("junk", DNS, to("drop"))), FULL))
+
+
+@pytest.mark.parametrize(("asked", "of"), [("wan.steer.dns", ""), ("wan.in.a", "wan.steer.dns")])
+def test_what_only_the_nic_steers_cannot_be_measured(asked: str, of: str) -> None:
+    expect = ir.Expect("wan", 10**9, "warn", (ir.Assertion(asked, "packets", ">", 0, of),))
+    dns, web = ir.SteerRule("dns", DNS, to("queues", 1)), ir.SteerRule("web", WEB, to("cpus", 1))
+    assert error(steered(dns, expects=(expect,)), RICH) == "N717"
+    assert where(place.place(steered(dns, web, expects=(expect,)), RICH)), "XDP counts the whole list where it has one"
+    assert where(place.place(steered(dns, expects=(expect,)), GENERIC))
+
+
 @pytest.mark.parametrize("target", [to("cpus", 0, 1), to("queues", 0, 1)])
 def test_without_xdp_all_packets_alike_are_spread_by_the_stack(target: ir.Target) -> None:
     placed = place.place(steered(default=target, xdp="none"), GENERIC)
