@@ -99,7 +99,8 @@ class Rings(_Strict, frozen=True):
 class Profile(_Strict, frozen=True):
     """queues: most receive queues (0: unknown). cpus: CPUs of the machine (0: unknown, then only the runtime can check them).
 
-    qdiscs, classifiers: the kinds that the kernel has (empty: unknown). hw_tc_offload: tc rules can be handed to the NIC. mtu: bytes, as it
+    qdiscs, classifiers: the kinds that the kernel has (empty: unknown). hw_tc_offload: tc rules can be handed to the NIC. lro: it merged packets (LRO
+    or hardware GRO was on) when it was probed. mtu: bytes, as it
     was set when the NIC was probed (0: unknown). numa: the memory node that the NIC hangs on (-1: unknown, or there is only one)."""
 
     format: str
@@ -118,6 +119,7 @@ class Profile(_Strict, frozen=True):
     qdiscs: tuple[str, ...] = ()
     classifiers: tuple[str, ...] = ()
     hw_tc_offload: bool = False
+    lro: bool = False
     facts: dict[str, Any] = {}
 
 

@@ -15,7 +15,7 @@ from runtime.backends.netlink import NETLINK_ROUTE, NetlinkError, Socket, attr, 
 
 _RTM_GETLINK, _RTM_GETNSID = 18, 90
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1, 3, 4, 5, 18, 37
-_IFLA_XDP, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES, _IFLA_CARRIER = 43, 31, 32, 33
+_IFLA_XDP, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES, _IFLA_CARRIER, _IFLA_MIN_MTU, _IFLA_MAX_MTU = 43, 31, 32, 33, 50, 51
 _IFF_UP = 1
 _IFLA_INFO_KIND, _IFLA_INFO_SLAVE_KIND, _IFLA_XDP_ATTACHED, _IFLA_XDP_PROG_ID = 1, 4, 2, 4
 _NETNSA_NSID, _NETNSA_FD = 1, 3
@@ -28,7 +28,7 @@ class Link:
 
     peer_netns: -1 when the peer is in the same namespace, else this namespace's id of the peer's. port_of: the kind of device that this
     one is a port of (bridge, bond, vrf, openvswitch, …), "" for none. address: the link-layer address.
-    up: it was taken up (IFF_UP); carrier: the link carries packets.
+    up: it was taken up (IFF_UP); carrier: the link carries packets. min_mtu, max_mtu: in bytes; 0: the driver names none.
     """
 
     ifindex: int
@@ -45,6 +45,8 @@ class Link:
     address: bytes = b""
     up: bool = False
     carrier: bool = False
+    min_mtu: int = 0
+    max_mtu: int = 0
 
 
 def get(device: str) -> Link:
@@ -113,4 +115,6 @@ def _decode(answer: bytes) -> Link:
         address=found.get(_IFLA_ADDRESS, b""),
         up=bool(flags & _IFF_UP),
         carrier=number(found.get(_IFLA_CARRIER, b"\0")) == 1,
+        min_mtu=number(found.get(_IFLA_MIN_MTU, b"\0")),
+        max_mtu=number(found.get(_IFLA_MAX_MTU, b"\0")),
     )
