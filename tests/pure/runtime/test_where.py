@@ -54,7 +54,8 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transform: int) -> 
 
 
 def answers(context: Context, proto: str, sport: int, dport: int) -> list[where.Answer]:
-    return where._answers(context, BUNDLE, DEVICE, frames.build(ir.PacketSpec(proto, "192.0.2.2", "192.0.2.1", sport, dport)))
+    (found,) = where._answers(context, BUNDLE, DEVICE, [frames.build(ir.PacketSpec(proto, "192.0.2.2", "192.0.2.1", sport, dport))])
+    return found
 
 
 def test_flow_rules_and_drops(context: Context) -> None:
