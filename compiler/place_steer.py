@@ -55,7 +55,7 @@ class _Steering:
                 if f"{self.steer.name}." in (asked.counter[: len(self.steer.name) + 1], asked.of[: len(self.steer.name) + 1]):
                     helps = "ask for a counter of the filter; a target that XDP reaches (`to cpus`) is counted"
                     words = f"`{asked.text or asked.counter}` cannot be measured: nothing of {self.steer.name} runs in XDP, and the NIC counts no flow rules"
-                    self.findings.error("N717", words, asked.span, helps, ((self.steer.span, "steered here"),))
+                    self.findings.error("N719", words, asked.span, helps, ((self.steer.span, "steered here"),))
 
     def _place_rule(self, rule: ir.SteerRule, earlier: tuple[ir.SteerRule, ...]) -> SteerPlacement:
         if rule.target.kind == "queues":

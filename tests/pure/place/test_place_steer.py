@@ -269,7 +269,7 @@ def test_a_drop_in_the_nic_takes_no_broken_packet_from_a_rule_before_it(when: ir
 def test_what_only_the_nic_steers_cannot_be_measured(asked: str, of: str) -> None:
     expect = ir.Expect("wan", 10**9, "warn", (ir.Assertion(asked, "packets", ">", 0, of),))
     dns, web = ir.SteerRule("dns", DNS, to("queues", 1)), ir.SteerRule("web", WEB, to("cpus", 1))
-    assert error(steered(dns, expects=(expect,)), RICH) == "N717"
+    assert error(steered(dns, expects=(expect,)), RICH) == "N719"
     assert where(place.place(steered(dns, web, expects=(expect,)), RICH)), "XDP counts the whole list where it has one"
     assert where(place.place(steered(dns, expects=(expect,)), GENERIC))
 
