@@ -93,7 +93,7 @@ class Contexts:
 
 
 class ContextTable:
-    """One context by its rule's name. The value: its indirection table, and what of its hash is not as the device's own; [] where there is none."""
+    """One context by its rule's name. The value: what of its hash is not as the device's own, and its table; [] where there is none."""
 
     resets = False
     after: tuple[str, ...] = ("channels", "ring", "feature", "priv-flag", "rss", "hash")
@@ -107,7 +107,7 @@ class ContextTable:
             return []
         own, context = steering.rss(self._device), steering.rss(self._device, number)
         other = ["another hash key"] if context.key and any(context.key) and context.key != own.key else []
-        return [*context.table, *other, *(f"other fields of {flow}" for flow, _ in self._other_fields(number))]
+        return [*other, *(f"other fields of {flow}" for flow, _ in self._other_fields(number)), *context.table]
 
     def resolve(self, wanted: Wanted) -> Value:
         return steering.spread(wanted, len(steering.rss(self._device).table))

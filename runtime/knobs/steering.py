@@ -137,6 +137,15 @@ def put_table(device: str, table: tuple[int, ...]) -> None:
         raise refused("ETHTOOL_SRSSH", error) from None
 
 
+def fits(device: str, table: Value) -> bool:
+    """Whether all the queues that a table names are there."""
+    try:
+        queues = ethtool_ioctl.receive_rings(device)
+    except OSError:
+        return True
+    return not isinstance(table, list) or all(int(queue) < queues for queue in table)
+
+
 def default_table(device: str, size: int) -> tuple[int, ...]:
     """ethtool_rxfh_indir_default: every queue in turn. () where the device does not say how many it has."""
     try:

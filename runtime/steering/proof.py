@@ -116,7 +116,7 @@ class _Watch:
     def _known_of(self) -> str:
         if "rss-readback-lies" not in port_reset.quirks_of(self._device.name):
             return ""
-        return "; the device shows the table and does not use it, which is known of its driver: apply again writes it again"
+        return "; the device shows the table and does not use it, which is known of its driver: take the policy off and apply it again, or set the table by hand (ethtool -X)"
 
     def _line(self, what: str, place: str, result: str, detail: str) -> Finding:
         return Finding("steering", f"{self._device.name}: {what}", place or self._device.name, result, detail)

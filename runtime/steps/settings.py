@@ -12,7 +12,7 @@ from compiler.bundle import Bundle, Setting
 from runtime.context import Context
 from runtime.knobs import Knob, Refusal, Value, knob
 from runtime.knobs.rfs import HOST_TABLE
-from runtime.knobs.steering import put_table
+from runtime.knobs.steering import fits, put_table
 from runtime.steps import Step, StepError, port_reset, queue_settings, settings_order
 from runtime.steps.saved_settings import Saved, SavedSettings, knob_key
 
@@ -22,6 +22,7 @@ ORDER = (
     "require", "channels", "ring", "vlan", "feature", "priv-flag", "rss", "hash", "rss-context", "ntuple",
     "coalesce", "pause", "irq", "xps", "rps", "rfs", "queue", "rfs-host", "sysctl",
 )  # fmt: skip
+_LONG = 12  # entries of a value that are shown
 RESETTING = ("channels", "ring", "priv-flag")  # groups of which a change may take the RSS table and the carrier along
 
 
@@ -78,7 +79,8 @@ class SettingStep:
             if self._room:
                 put_table(self._device, self._room)
             for _, turn, value in self._queue_files:
-                turn.write(value)
+                if turn.read() != value:
+                    turn.write(value)
         except Refusal as refusal:
             raise StepError(f"putting {place(self.setting)} back to {show(before)}", refusal.words, refusal.mend) from None
         self._keep_as_before()
@@ -98,6 +100,8 @@ class SettingStep:
     def _wanted(self, now: Value) -> Value:
         if self._exact is None:
             return self._knob.resolve(self.setting.value)
+        if self.setting.group == "rss" and not fits(self._device, self._exact):
+            return now  # it comes back with the queues that it names
         return queue_settings.fitted(self._exact, now) if self.setting.group in queue_settings.PER_QUEUE else self._exact
 
     def _turn(self) -> None:
@@ -146,6 +150,8 @@ class SettingStep:
         if self._exact is None:
             return
         short = self.setting.group in queue_settings.PER_QUEUE and isinstance(now, list) and len(now) < len(_entries(self._exact))
+        if self.setting.group == "rss" and now != self._exact:
+            return
         if short and self._kept.keeps(self._device, "channels"):
             self._kept.put(self._device, queue_settings.only_kept(self.setting, self.setting.group, self.setting.key), self._exact)
         else:
@@ -239,7 +245,12 @@ def _implied(bundle: Bundle) -> list[Setting]:
 def _leaving(context: Context, wanted: set[str]) -> list[Saved]:
     """What netc changed and no setting asks for any more: the last first, and what queues have after the queues themselves."""
     kept = sorted(SavedSettings(context.state).all().items(), key=lambda item: _rank(item[1].setting), reverse=True)
-    return sorted((saved for key, saved in kept if key not in wanted), key=lambda saved: saved.setting.group in queue_settings.PER_QUEUE)
+    with_queues = {saved.device for key, saved in kept if key not in wanted and saved.setting.group == "channels"}
+
+    def late(saved: Saved) -> bool:
+        return saved.setting.group in queue_settings.PER_QUEUE or (saved.setting.group == "rss" and saved.device in with_queues)
+
+    return sorted((saved for key, saved in kept if key not in wanted), key=late)
 
 
 def _restores(context: Context, leaving: list[Saved]) -> list[Step]:
@@ -268,7 +279,10 @@ def place(setting: Setting) -> str:
 
 
 def show(value: Value | tuple[int | str, ...]) -> str:
-    """A value for people; a queue that no CPU is named for shows as none."""
+    """A value for people; a queue that no CPU is named for shows as none, and of a long table what it repeats or how it begins."""
+    if isinstance(value, list | tuple) and len(value) > _LONG:
+        turn = next((size for size in range(1, _LONG) if all(item == value[at % size] for at, item in enumerate(value))), 0)
+        return f"{show(value[: turn or _LONG])}{' in turn' if turn else ', …'} ({len(value)} entries)"
     return (", ".join(str(item) or "none" for item in value) or "none") if isinstance(value, list | tuple) else str(value)
 
 

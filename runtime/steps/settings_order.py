@@ -18,7 +18,7 @@ from compiler.bundle import Bundle
 from runtime.backends import bpf
 from runtime.context import Context, Device
 from runtime.knobs import Refusal
-from runtime.steps import StepError, port_reset, xdp_pins
+from runtime.steps import StepError, port_reset, queue_settings, xdp_pins
 
 if TYPE_CHECKING:
     from runtime.steps.settings import SettingStep
@@ -29,6 +29,7 @@ _FIRST = "channels-before-xdp"
 
 def place(context: Context, new: Bundle | None, steps: Sequence[SettingStep]) -> None:
     """Set phase and place of every step. Steps keep their order among each other."""
+    last: set[str] = set()  # devices whose queues come back behind the program
     for step in steps:
         device = next((each for each in context.devices if each.name == step.device), None)
         if device is None:
@@ -36,7 +37,10 @@ def place(context: Context, new: Bundle | None, steps: Sequence[SettingStep]) ->
         wanted, there = _wants(new, device.nic), _is_there(context, device)
         if new is None or (there and not wanted):
             step.phase = "flip"
-            step.flips = "settings last" if step.setting.group == "channels" and _only_without(step, True) else "settings"
+            if step.setting.group == "channels" and _only_without(step, True):
+                last.add(device.name)
+            with_queues = device.name in last and step.setting.group in ("channels", "rss", *queue_settings.PER_QUEUE)
+            step.flips = "settings last" if with_queues else "settings"
         elif wanted and not there and step.setting.group in BEHIND and not (step.setting.group == "channels" and _only_without(step, False)):
             step.phase = "flip"
 
