@@ -40,17 +40,26 @@ class Installed:
 
     def apply(self, policy: str, *options: str) -> dict[str, Any]:
         """Put a policy on the port and check that what is read back is what was planned. Raises CommandFailed."""
-        self._push(policy)
+        self.push(policy)
         self.plan = self.port.machine.netc_json("apply", self._place, "--allow-disruptive", *options)
         self.port.up()
         self.read_back()
         return self.plan
 
-    def refused(self, policy: str, *options: str) -> str:
-        """Apply what must be refused: why it was, in netc's words."""
-        self._push(policy)
-        done: Done = self.port.machine.netc("apply", self._place, "--allow-disruptive", *options, status=1)
+    def try_apply(self, policy: str) -> Done:
+        """Apply what may be refused: exit status and netc's words. Raises CommandFailed for a policy that does not compile."""
+        self.push(policy)
+        done = self.port.machine.netc("apply", self._place, "--allow-disruptive", status=None)
         self.port.up()
+        if done.code == 0:
+            self.read_back()
+        return done
+
+    def refused(self, policy: str) -> str:
+        """Apply what must be refused: why it was, in netc's words. Raises CommandFailed when it was not."""
+        done = self.try_apply(policy)
+        if done.code != 1:
+            raise CommandFailed(f"{self.port.name}: exit status {done.code}, where the policy had to be refused")
         return done.err + done.out
 
     def read_back(self) -> None:
@@ -76,7 +85,8 @@ class Installed:
         self.port.machine.netc("remove")
         self.port.up()
 
-    def _push(self, policy: str) -> None:
+    def push(self, policy: str) -> None:
+        """Compile, and bring the bundle to the machine. From here on the undo stack removes netc."""
         data = self.bundle(policy)
         machine = self.port.machine
         if not self._remove_is_due:
