@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hwtests.rack.errors import CommandFailed
 from hwtests.rack.installed import Installed
 from hwtests.rack.port import Port
 from hwtests.rack.requires import requires
@@ -36,7 +37,10 @@ def test_a_vlan_device_above_still_works(port: Port, installed: Installed) -> No
     """With tags kept in the frame for XDP, the stack still finds its VLAN devices: a ping to one is answered, tagged."""
     mode = "native" if port.profile["xdp"]["native"] else "none"
     above = f"{port.device[:10]}.42"
-    port.machine.change("ip", "link", "add", "link", port.device, "name", above, "type", "vlan", "id", "42", undo=["ip", "link", "del", above])
+    try:
+        port.machine.change("ip", "link", "add", "link", port.device, "name", above, "type", "vlan", "id", "42", undo=["ip", "link", "del", above])
+    except CommandFailed as error:
+        pytest.skip(f"this kernel makes no VLAN devices: {error}")
     port.machine.run("ip", "addr", "add", "198.18.242.1/24", "dev", above)
     port.machine.run("ip", "link", "set", above, "up")
     port.machine.run("ip", "neigh", "replace", "198.18.242.2", "lladdr", port.wire.mac, "dev", above, "nud", "permanent")
