@@ -1,6 +1,6 @@
 """A policy on a port: compiled on the controller against the probed profile, pushed, applied by the machine's own netc, and checked in three layers.
 
-Read-back equals plan: `status` sees no drift and a second apply changes nothing. Rule counters: `counters`. And what the far end received, which the
+Read-back equals plan: a second plan finds no drift and nothing to change. Rule counters: `counters`. And what the far end received, which the
 tests compare themselves, for they know what they sent.
 """
 
@@ -64,10 +64,9 @@ class Installed:
 
     def read_back(self) -> None:
         """The first layer: what the kernel and the device say now is what the bundle asks for. Raises CommandFailed."""
-        self.port.machine.netc("status")  # status 1 when anything has drifted
-        again = self.port.machine.netc_json("apply", self._place)
-        if again["changed"]:
-            raise CommandFailed(f"{self.port.name}: the same bundle again changed something: {again['steps']}")
+        said = self.port.machine.netc_json("plan", self._place, status=None)
+        if said.get("changes") or said.get("drift"):
+            raise CommandFailed(f"{self.port.name}: what is there is not what was planned: {said['drift'] or said['entries']}")
 
     def counters(self) -> dict[str, int]:
         """The second layer: packets by counter name, over all stages."""
