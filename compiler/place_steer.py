@@ -42,7 +42,7 @@ class _Steering:
     def place(self) -> list[SteerPlacement]:
         placed = [self._place_rule(rule, self.steer.rules[:index]) for index, rule in enumerate(self.steer.rules)]
         if self.steer.default is not None:
-            rule = ir.SteerRule("default", ir.Const(True), self.steer.default, text="default", span=self.steer.span)
+            rule = ir.SteerRule("default", ir.Const(True), self.steer.default, self.steer.prefer, "default", self.steer.span)
             placed.append(self._place_default(rule, [item for item in placed if item.where]))
         if not any(item.where in STEERS_IN_XDP for item in placed):
             self._check_uncounted()

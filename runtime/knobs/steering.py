@@ -134,7 +134,19 @@ def put_table(device: str, table: tuple[int, ...]) -> None:
         else:
             ethtool_ioctl.set_rss(device, table)
     except OSError as error:
-        raise refused("ETHTOOL_SRSSH", error) from None
+        refusal = refused("ETHTOOL_SRSSH", error)
+        refusal.mend = _too_few_queues(device, table)
+        raise refusal from None
+
+
+def _too_few_queues(device: str, table: tuple[int, ...]) -> str:
+    """What to do where the table names a queue that is not in use; "" where it names none."""
+    try:
+        queues = ethtool_ioctl.receive_rings(device)
+    except OSError:
+        return ""
+    most = max(table, default=-1)
+    return f"{device} has {queues} queues in use: write `queues {most + 1}` in the nic's `steer`, or `prefer default to …`" if most >= queues else ""
 
 
 def fits(device: str, table: Value) -> bool:

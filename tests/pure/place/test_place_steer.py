@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
 
@@ -328,3 +330,13 @@ def test_a_knob_that_steering_sets_is_not_set_again() -> None:
     placed = place.place(steered(default=to("cpus", 0, 1), settings=(setting("rps", "cpus", (2, 3)),), xdp="none"), GENERIC)
     with pytest.raises(CompileError, match="wan.rps.cpus is set to 2, 3 and to 0, 1"):
         ethtool.lower(placed)
+
+
+def test_a_preferred_default_is_skipped() -> None:
+    policy = steered(ir.SteerRule("dns", DNS, to("queues", 7)), default=to("cpus", 0, 1), xdp="none")
+    assert error(policy, FULL) == "N708"
+    (steer,) = policy.steers
+    wished = dataclasses.replace(policy, steers=(dataclasses.replace(steer, prefer=True),))
+    assert [w for _, w, _ in where(place.place(wished, FULL))] == ["ntuple", ""]
+    spread = dataclasses.replace(steered(default=to("queues", 0, 1)), steers=(ir.Steer("wan.steer", "wan", (), to("queues", 0, 1), prefer=True),))
+    assert [s.prefer for s in place.place(spread, FULL).settings if s.group == "rss"] == [True]
