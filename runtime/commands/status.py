@@ -233,10 +233,15 @@ def run_status(options: argparse.Namespace) -> int:
         readings, sets, unreadable = _readings(context, bundle, current.generation)
         findings += unreadable
         beside = foreign.as_json(context, bundle)
+        sockets = _sockets(context, bundle, current.generation)
     if options.json:
-        output.show_json({**_status_json(current, bundle, findings, readings, sets), "trial": seconds, "watchdog": endings, **beside})
+        output.show_json({
+            **_status_json(current, bundle, findings, readings, sets), "sockets": sockets, "trial": seconds, "watchdog": endings, **beside,
+        })  # fmt: skip
     else:
         _show_status(current, bundle, findings, readings, sets, endings)
+        for each in sockets:
+            print(output.printable(f"socket      {each['name']} of {each['nic']}: put it into {each['map']} under the number of its queue"))
         foreign.show(beside)
     return int(overdue or verify.failed(findings))
 
@@ -257,6 +262,14 @@ def _set_sizes(context: Context, bundle: Bundle) -> dict[str, int]:
     from runtime import sets
 
     return {item.name: sets.size(context, bundle, item) for item in bundle.sets}
+
+
+def _sockets(context: Context, bundle: Bundle, generation: int) -> list[dict[str, str]]:
+    """Where programs put their AF_XDP sockets: a pinned map for each name, with a place for each receive queue."""
+    from runtime.steps import xdp_pins
+
+    mine = [(item, *item.name.split(".socket.", 1)) for item in bundle.maps if item.role == "sockets"]
+    return [{"name": name, "nic": nic, "map": str(xdp_pins.map_path(context, item, generation))} for item, nic, name in mine]
 
 
 def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int]) -> dict[str, object]:
