@@ -28,7 +28,7 @@ from hwtests.virtual.qemu import Nic
 PAIRS = (Nic("igb"), Nic("igb"), Nic("virtio", 4), Nic("virtio", 4), Nic("vmxnet3"), Nic("vmxnet3"), Nic("e1000e"), Nic("e1000e"))
 SIMULATED = (2, 4)  # ports and queues of netdevsim: nsim0, nsim1
 AGENT = Path(__file__).parents[1] / "rack/agent.py"
-BOOT = 120.0  # seconds until the agent answers; 10 on a quiet machine
+BOOT = 300.0  # seconds until the agent answers: 8 on a quiet machine, but a loaded one emulates ten times slower
 _FATAL = re.compile(r"Kernel panic|Oops:|BUG:|soft lockup|hung_task")
 _ENDING = 20.0  # seconds for a guest to power off before it is killed
 _PING, _PING_ID = 20.0, -1  # seconds; no request of `ask` has this id
