@@ -26,7 +26,7 @@ s.bind((sys.argv[1], 0))
 for number in range(20):
     s.send(bytes.fromhex(sys.argv[2]) + number.to_bytes(2, "big") * 50)
 """
-HEAD = "02bbbbbbbbbb02aaaaaaaaaa88b5"  # an EtherType for experiments: no stack answers
+HEAD = "ffffffffffff02aaaaaaaaaa88b5"  # to all, so that no NIC's filter drops it; an EtherType for experiments: no stack answers
 
 
 @pytest.fixture(scope="module")

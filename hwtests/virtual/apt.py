@@ -148,7 +148,7 @@ def _complaint(text: str) -> str:
     """The lines with which apt says why, and the mend for the two usual ones."""
     lines = [line for line in text.splitlines() if line.startswith(("E:", "W:", "Err:"))] or text.splitlines()[-3:]
     why = " ".join(lines)
-    if "Could not resolve" in why or "Could not connect" in why or "Unable to connect" in why:
+    if any(words in why for words in ("Could not resolve", "failure resolving", "Could not connect", "Unable to connect", "unreachable")):
         why += " (no network: with --offline what was fetched before is used)"
     elif "No space left" in why or "enough free space" in why:
         why += " (NETC_RACK_CACHE or --cache names a directory on another disk)"
