@@ -323,7 +323,10 @@ def test_symmetric_is_the_nic_s_own_function_where_it_has_one() -> None:
     own = msgspec.structs.replace(FULL, rss=profile.Rss(indirection=128, transforms=("symmetric-or-xor", "symmetric-xor")))
     assert [s.value for s in ethtool.lower(place.place(steered(settings=(wish,)), own))] == ["symmetric-or-xor"]
     placed = place.place(steered(settings=(wish,)), FULL)
-    assert [s.value for s in placed.settings] == [1] and "6d5a" in reason(placed, "wan.hash.symmetric")
+    assert [(s.key, s.value) for s in placed.settings] == [("key", "symmetric")], "the same knob as a key of the policy's: one takes the other's place"
+    assert "6d5a" in reason(placed, "wan.hash.symmetric")
+    with pytest.raises(CompileError, match="wan.hash.key is set to symmetric and to 6d5a"):
+        ethtool.lower(place.place(steered(settings=(wish, setting("hash", "key", "6d5a" * 20))), FULL))
 
 
 def test_a_knob_that_steering_sets_is_not_set_again() -> None:
