@@ -226,7 +226,7 @@ class Builder:
         return syntax.SteerFlows(only(parts, syntax.Word), preferred(parts), self.text(parts), self.span(parts))
 
     def steer_default(self, parts: Parts) -> syntax.SteerDefault:
-        return syntax.SteerDefault(parts[2], self.span(parts))
+        return syntax.SteerDefault(parts[-1], preferred(parts), self.span(parts))
 
     def target(self, parts: Parts) -> syntax.Target:
         everything = flat(parts)

@@ -56,6 +56,7 @@ class _Steer:
         self.rules: list[ir.SteerRule] = []
         self.names: dict[str, Span] = {}
         self.default: tuple[ir.Target, Span] | None = None
+        self.prefer = False  # the default is only preferred
         self.queues: tuple[int, Span] | None = None
 
     def lower(self) -> ir.Steer:
@@ -65,7 +66,7 @@ class _Steer:
         for item in self.block.items:
             self._item(item)
         default = self.default[0] if self.default else None
-        return ir.Steer(f"{self.nic}.steer", self.nic, tuple(self.rules), default, self.block.span)
+        return ir.Steer(f"{self.nic}.steer", self.nic, tuple(self.rules), default, self.block.span, self.prefer)
 
     def _item(self, item: object) -> None:
         if isinstance(item, syntax.SteerHash):
@@ -90,8 +91,9 @@ class _Steer:
                 "N041", "there is a default already", item.span, "keep one", ((self.default[1], "the first one"),)
             )
         elif isinstance(item, syntax.SteerDefault):
-            target = self._target(item.target)
-            self.default = (target or ir.Target("queues", (0,))), item.span
+            target = self._target(item.target) or ir.Target("queues", (0,))
+            self._check_drop(target, item)
+            self.default, self.prefer = (target, item.span), item.prefer
 
     def _rule(self, node: syntax.SteerRule) -> None:
         if node.name is not None and not self.scope.good_name(node.name, "a steer rule"):
@@ -118,10 +120,13 @@ class _Steer:
             )
             return
         self.names[name] = place
-        if target and target.kind == "drop" and node.prefer:
-            self.scope.error("N054", "a drop cannot be preferred: the packet is dropped, or it is not", node.span, "leave `prefer` out")
-        elif target:
+        if target:
+            self._check_drop(target, node)
             self.rules.append(ir.SteerRule(name, when, target, node.prefer, node.text, node.span))
+
+    def _check_drop(self, target: ir.Target, node: syntax.SteerRule | syntax.SteerDefault) -> None:
+        if target.kind == "drop" and node.prefer:
+            self.scope.error("N054", "a drop cannot be preferred: the packet is dropped, or it is not", node.span, "leave `prefer` out")
 
     def _target(self, node: syntax.Target) -> ir.Target | None:
         if node.kind == "drop":

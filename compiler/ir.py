@@ -239,13 +239,14 @@ class SteerRule:
 
 @dataclass(frozen=True, slots=True)
 class Steer:
-    """name: wan.steer. First match; no match and no default: the NIC's own choice."""
+    """name: wan.steer. First match; no match and no default: the NIC's own choice. prefer: of the default."""
 
     name: str
     nic: str
     rules: tuple[SteerRule, ...]
     default: Target | None = None
     span: Span = NOWHERE
+    prefer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

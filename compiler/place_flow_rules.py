@@ -9,6 +9,7 @@ from __future__ import annotations
 from compiler import ir
 from compiler.place_ntuple import Words, flow_specs, overlaps
 from compiler.profile import Profile
+from compiler.reach.disjoint import extent
 from compiler.space import Space
 
 
@@ -17,6 +18,7 @@ class FlowTable:
 
     def __init__(self, program: ir.Program, nic: str, profile: Profile, space: Space) -> None:
         self.program, self.nic, self.profile, self.space = program, nic, profile, space
+        self.sets = {item.name: item for item in program.sets}
         self.taken = 0  # flow rules
         self.contexts: dict[tuple[int, ...], str] = {}  # queues -> the rule that the context is named after
 
@@ -37,7 +39,7 @@ class FlowTable:
         if not self.profile.ntuple.drop:
             return f"the target {self.profile.name!r} has no flow rules that drop", []
         why_not, specs = self._specs(rule, earlier)
-        if why_not := why_not or self._missed(rule, filter):
+        if why_not := why_not or self._not_apart(rule, earlier) or self._missed(rule, filter):
             return why_not, []
         self.taken += len(specs)
         return "", [(*spec, "action", -1) for spec in specs]
@@ -65,10 +67,20 @@ class FlowTable:
             return f"the NIC has {most} RSS context(s), and rules before it have them"
         return ""
 
+    def _not_apart(self, rule: ir.SteerRule, earlier: tuple[ir.SteerRule, ...]) -> str:
+        """A drop is final: also of broken packets, fragments and tagged ones none may be another rule's."""
+        if other := next((item for item in earlier if not self._apart(rule.when, item.when)), None):
+            return f"`{other.text or other.name}` before it might take some of them, and the NIC has an order of its own"
+        return ""
+
+    def _apart(self, a: ir.Expr, b: ir.Expr) -> bool:
+        """Whether surely no packet at all, broken ones included, matches both."""
+        return extent(a, self.sets).excludes(extent(b, self.sets))
+
     def _missed(self, rule: ir.SteerRule, filter: ir.Chain | None) -> str:
         """What would be missed if the packets never came as far as the filter: limits and sets that they change, counters that are judged."""
         for item in filter.rules if filter else ():
-            if (item.limit or item.effects) and overlaps(rule.when, item.when, self.space):
+            if (item.limit or item.effects) and not self._apart(rule.when, item.when):
                 return f"`{item.text or item.name}` counts or remembers these packets first, in the filter"
         ours = (f"{self.nic}.in.", f"{self.nic}.steer.")
         for expect in self.program.expects:

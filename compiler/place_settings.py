@@ -39,12 +39,12 @@ def _settled(program: ir.Program, nics: tuple[NicPlacement, ...], profile: Profi
 def _meant(setting: ir.Setting, profile: Profile) -> tuple[ir.Setting, str]:
     """The setting in the target's terms, and why so."""
     device = "preferred: skipped and shown where it cannot be had" if setting.prefer else "required: refused by the device means no apply"
-    if (setting.group, setting.key) != ("hash", "symmetric") or not setting.value:
+    if (setting.group, setting.key, setting.value) != ("hash", "symmetric", 1):
         return setting, device
     if profile.rss.transforms:
         own = profile.rss.transforms[0]
         return replace(setting, value=own), f"by the NIC's own function {own}, with the key that it has; {device}"
-    return setting, f"by the key 6d5a repeated, under which both directions of a flow hash alike; {device}"
+    return replace(setting, key="key", value="symmetric"), f"by the key 6d5a repeated, under which both directions of a flow hash alike; {device}"
 
 
 def _wrong_key(setting: ir.Setting, profile: Profile) -> Obstacle | None:

@@ -9,7 +9,7 @@ from compiler.place_chain import Findings
 from compiler.place_flow_rules import FlowTable
 from compiler.place_ntuple import Words
 from compiler.place_reach import may_be_undecided
-from compiler.placed import ChainPlacement, SteerPlacement
+from compiler.placed import STEERS_IN_XDP, ChainPlacement, SteerPlacement
 from compiler.profile import Profile
 from compiler.space import Space
 
@@ -42,9 +42,20 @@ class _Steering:
     def place(self) -> list[SteerPlacement]:
         placed = [self._place_rule(rule, self.steer.rules[:index]) for index, rule in enumerate(self.steer.rules)]
         if self.steer.default is not None:
-            rule = ir.SteerRule("default", ir.Const(True), self.steer.default, text="default", span=self.steer.span)
+            rule = ir.SteerRule("default", ir.Const(True), self.steer.default, self.steer.prefer, "default", self.steer.span)
             placed.append(self._place_default(rule, [item for item in placed if item.where]))
+        if not any(item.where in STEERS_IN_XDP for item in placed):
+            self._check_uncounted()
         return placed
+
+    def _check_uncounted(self) -> None:
+        """Neither the NIC nor the stack counts what it steers: an expectation of such a counter could only break (LANGUAGE.md, meaning 13)."""
+        for expect in self.program.expects:
+            for asked in expect.assertions:
+                if f"{self.steer.name}." in (asked.counter[: len(self.steer.name) + 1], asked.of[: len(self.steer.name) + 1]):
+                    helps = "ask for a counter of the filter; a target that XDP reaches (`to cpus`) is counted"
+                    words = f"`{asked.text or asked.counter}` cannot be measured: nothing of {self.steer.name} runs in XDP, and the NIC counts no flow rules"
+                    self.findings.error("N719", words, asked.span, helps, ((self.steer.span, "steered here"),))
 
     def _place_rule(self, rule: ir.SteerRule, earlier: tuple[ir.SteerRule, ...]) -> SteerPlacement:
         if rule.target.kind == "queues":

@@ -248,6 +248,7 @@ class SteerFlows(Node, frozen=True, gc=False):
 
 class SteerDefault(Node, frozen=True, gc=False):
     target: Target
+    prefer: bool
     span: Span
 
 

@@ -112,9 +112,9 @@ def _judge_number(group: str, key: str, value: object) -> tuple[str, str]:
 
 def _judge_hash(key: str, value: object) -> tuple[str, str]:
     if key == "symmetric":
-        return "", "" if value in (0, 1, *TRANSFORMS) else "on or off"
+        return "", "" if value in TRANSFORMS else f"one of {', '.join(TRANSFORMS)}"
     if key == "key":
-        return "", "" if isinstance(value, str) and re.fullmatch(r"([0-9a-f]{2})+", value) else "bytes in hexadecimal digits"
+        return "", "" if isinstance(value, str) and re.fullmatch(r"([0-9a-f]{2})+|symmetric", value) else "bytes in hexadecimal digits, or symmetric"
     if key not in _FLOWS:
         return f"hash has: {', '.join(_FLOWS)}, symmetric, key", ""
     right = isinstance(value, tuple) and value and len(set(value)) == len(value) and set(value) <= set(FIELDS)

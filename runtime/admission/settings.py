@@ -16,7 +16,7 @@ _NUMBERS = ("channels", "ring", "coalesce", "pause")
 _SWITCHES = ("feature", "priv-flag", "vlan")
 _LISTS = ("rss", "rss-context", "irq", "xps", "rps", "require")
 _MOST_FLOWS = 1 << 24
-_KEY = re.compile(r"(?:[0-9a-f]{2}){1,256}")
+_KEY = re.compile(r"(?:[0-9a-f]{2}){1,256}|symmetric")
 _LINE = 256  # characters of a sysctl's value
 
 
@@ -43,9 +43,9 @@ def _wrong(setting: Setting) -> str:
     if group in _NUMBERS:
         right = (group in ("channels", "ring") and value == "max") or (isinstance(value, int) and 0 <= value <= _U32)
         return "" if right else "a number of 32 bits"
-    if (group, setting.key) == ("hash", "symmetric") and value in steering.TRANSFORMS:
-        return ""
-    if group in _SWITCHES or (group, setting.key) == ("hash", "symmetric"):
+    if (group, setting.key) == ("hash", "symmetric"):
+        return "" if value in steering.TRANSFORMS else " or ".join(steering.TRANSFORMS)
+    if group in _SWITCHES:
         return "" if value in (0, 1) else "0 or 1"
     if group in _LISTS:
         numbers = value if isinstance(value, tuple) else (value,)

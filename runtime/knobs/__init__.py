@@ -68,10 +68,9 @@ def knob(context: Context, setting: Setting) -> Knob:
         case "priv-flag":
             return nic.PrivateFlag(device.name, key)
         case "hash":
-            if key == "symmetric" and setting.value in steering.TRANSFORMS:
+            if key == "symmetric":
                 return steering.SymmetricFunction(device.name)
-            other = {"symmetric": steering.Symmetric, "key": steering.HashKey}.get(key)
-            return other(device.name) if other else steering.HashFields(device.name, key)
+            return steering.HashKey(device.name) if key == "key" else steering.HashFields(device.name, key)
         case "rss":
             return steering.RssTable(device.name)
         case "ntuple":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from compiler.tables import toeplitz
 from runtime.backends import ethtool, ethtool_ioctl
 from runtime.backends.netlink import NetlinkError
 from runtime.knobs import Refusal, Value, Wanted, refused
 
 _TOEPLITZ = 1  # ETH_RSS_HASH_TOP
 TRANSFORMS = {"symmetric-xor": 1, "symmetric-or-xor": 2}  # RXH_XFRM_SYM_XOR, RXH_XFRM_SYM_OR_XOR
-_SYMMETRIC = "6d5a"  # a Toeplitz key of one repeated 16-bit word hashes both directions alike (Woo and Park, 2012)
 _RESETS = ("channels", "ring", "feature", "priv-flag")  # what many drivers make their queues anew for, and forget tables and rules
 
 
@@ -41,7 +41,7 @@ class HashFields:
 
 
 class HashKey:
-    """The hash key, in hexadecimal digits: ethtool -X DEV hkey."""
+    """The hash key, in hexadecimal digits: ethtool -X DEV hkey. The wish `symmetric`: one under which both directions of a flow hash alike."""
 
     resets = False
     after: tuple[str, ...] = _RESETS
@@ -56,6 +56,10 @@ class HashKey:
         rss, key = self._rss(), str(wanted)
         if not rss.key:
             raise Refusal("ETHTOOL_GRSSH: the device shows no hash key", "write `prefer hash ...`, or leave `key` out")
+        if key == "symmetric":
+            if rss.function not in (0, _TOEPLITZ):
+                raise Refusal("ETHTOOL_GRSSH: the device does not hash by Toeplitz", "write `prefer hash ...`, or leave `symmetric` out")
+            return toeplitz.symmetric_key(len(rss.key)).hex()
         if len(key) != 2 * len(rss.key):
             raise Refusal(f"the device's hash key has {len(rss.key)} bytes, not {len(key) // 2}", f"write {2 * len(rss.key)} digits")
         return key
@@ -68,21 +72,6 @@ class HashKey:
 
     def _rss(self) -> ethtool_ioctl.Rss:
         return rss(self._device)
-
-
-class Symmetric(HashKey):
-    """Both directions of a flow on one queue, by a symmetric Toeplitz key."""
-
-    def resolve(self, wanted: Wanted) -> Value:
-        rss = self._rss()
-        if not rss.key or rss.function not in (0, _TOEPLITZ):
-            raise Refusal("ETHTOOL_GRSSH: the device shows no Toeplitz hash key", "write `prefer hash ...`, or leave `symmetric` out")
-        symmetric = (_SYMMETRIC * len(rss.key))[: 2 * len(rss.key)]
-        if int(str(wanted)):
-            return symmetric
-        if rss.key.hex() == symmetric:
-            raise Refusal("the device has a symmetric key, and netc knows no other", "set one with: ethtool -X DEV hkey ...")
-        return rss.key.hex()
 
 
 class SymmetricFunction:
@@ -135,9 +124,18 @@ def put_table(device: str, table: tuple[int, ...]) -> None:
             ethtool_ioctl.set_rss(device, table)
     except OSError as error:
         refusal = refused("ETHTOOL_SRSSH", error)
-        if not fits(device, list(table)):
-            refusal.mend = f"the table names queue {max(table)} and {device} has {ethtool_ioctl.receive_rings(device)} receive queues now: write `queues {max(table) + 1}`"
+        refusal.mend = _too_few_queues(device, table)
         raise refusal from None
+
+
+def _too_few_queues(device: str, table: tuple[int, ...]) -> str:
+    """What to do where the table names a queue that is not in use; "" where it names none."""
+    try:
+        queues = ethtool_ioctl.receive_rings(device)
+    except OSError:
+        return ""
+    most = max(table, default=-1)
+    return f"{device} has {queues} queues in use: write `queues {most + 1}` in the nic's `steer`, or `prefer default to …`" if most >= queues else ""
 
 
 def fits(device: str, table: Value) -> bool:

@@ -65,6 +65,10 @@ class NicPromises:
             return None
         return Promise(said(self._spread), place(self._spread), "queue", *predicted(self._own, flow))
 
+    def by_device(self, flow: Flow) -> tuple[frozenset[int], str]:
+        """Where the device's own RSS puts a flow that the policy leaves to it, and why that is not one queue. Raises OSError."""
+        return predicted(self._own or self._hash(0), flow)
+
     def every(self) -> Iterator[tuple[str, str]]:
         """What is promised at all: words and place, for what has no traffic."""
         for setting in [*self._rules, *([self._spread] if self._own is not None and self._spread is not None else [])]:

@@ -92,3 +92,16 @@ def test_the_stack_spreads_where_xdp_may_not(host: Host) -> None:
         host.netc("remove")
         host.send(spec(1002), 20)
         assert seen(host, 60) == {"p1000c0": 20, "p1001c1": 20, "p1002c0": 20}
+
+
+def test_where_a_packet_comes_is_told_without_sending_it(host: Host) -> None:
+    host.netc("apply", host.write(BY_XDP.encode(), "p.netc"))
+    first, second = host.json("where", "wan", "udp 192.0.2.2:40000 -> 192.0.2.1:1001", "tcp 192.0.2.2:40000 -> 192.0.2.1:80")["packets"]
+    queue, cpu = first["answers"]
+    assert (queue["numbers"], cpu["what"], cpu["numbers"], cpu["by"]) == ([], "cpu", [1], "udp dport 1001 to cpu 1 as one")
+    assert "ETHTOOL_GRSSH: Operation not supported" in queue["why"], "veth has no RSS"
+    assert [answer["numbers"] for answer in second["answers"]] == [[], []], "the filter drops it: nobody steers it"
+    said = host.netc("where", "wan", "udp 192.0.2.2:40000 -> 192.0.2.1:1002").stdout
+    assert "on wan (wan0):" in said and "udp dport 1002 to queue 1 as queue" in said
+    assert "it has wan" in host.netc("where", "lan", "udp 192.0.2.2:1 -> 192.0.2.1:2", status=2).stderr
+    assert "N083" in host.netc("where", "wan", "gre 192.0.2.2", status=1).stderr

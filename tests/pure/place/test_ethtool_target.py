@@ -21,7 +21,7 @@ def lowered(*settings: ir.Setting) -> list[tuple[str, str, str, Value]]:
     [
         ("channels", "combined", 8), ("channels", "combined", "max"), ("ring", "rx", "max"), ("ring", "tx", 1024), ("coalesce", "rx-usecs", 50),
         ("pause", "autoneg", 0), ("irq", "cpus", (0, 1)), ("xps", "cpus", (0,)), ("rps", "cpus", (0, 1)),
-        ("rfs", "flows", 32768), ("hash", "key", "6d5a"), ("hash", "symmetric", "symmetric-xor"), ("rss-context", "web", (0, 1)), ("hash", "tcp4", ("src-ip", "dst-ip")), ("hash", "symmetric", 1),
+        ("rfs", "flows", 32768), ("hash", "key", "6d5a"), ("hash", "symmetric", "symmetric-xor"), ("rss-context", "web", (0, 1)), ("hash", "tcp4", ("src-ip", "dst-ip")), ("hash", "key", "symmetric"),
         ("priv-flag", "disable-fw-lldp", 1), ("feature", "tx-udp_tnl-segmentation", 0),
     ],
 )  # fmt: skip

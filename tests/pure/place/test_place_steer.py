@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
 
@@ -255,6 +257,25 @@ def test_a_drop_behind_an_overlapping_rule_is_not_the_nic_s() -> None:
     assert "overlaps `vip`" in reason(placed, "wan.steer.junk")
 
 
+@pytest.mark.parametrize("when", [Is("malformed"), Is("fragment"), Within(Field.VLAN, ((10, 10),)), ir.Not(Is("tcp"))])
+def test_a_drop_in_the_nic_takes_no_broken_packet_from_a_rule_before_it(when: ir.Expr) -> None:
+    placed = place.place(steered(ir.SteerRule("odd", when, to("cpus", 1)), ir.SteerRule("junk", DNS, to("drop"))), FULL)
+    assert not nic_words(placed) and "before it" in reason(placed, "wan.steer.junk")
+    limited = ir.Rule("odd", "pass", when, ir.Limit("wan.in.odd", 64, 1))
+    assert not nic_words(place.place(steered(ir.SteerRule("junk", DNS, to("drop")), chains=(incoming(limited),)), FULL))
+    apart = ir.SteerRule("web", WEB, to("cpus", 1))
+    assert nic_words(place.place(steered(apart, ir.SteerRule("junk", DNS, to("drop"))), FULL))
+
+
+@pytest.mark.parametrize(("asked", "of"), [("wan.steer.dns", ""), ("wan.in.a", "wan.steer.dns")])
+def test_what_only_the_nic_steers_cannot_be_measured(asked: str, of: str) -> None:
+    expect = ir.Expect("wan", 10**9, "warn", (ir.Assertion(asked, "packets", ">", 0, of),))
+    dns, web = ir.SteerRule("dns", DNS, to("queues", 1)), ir.SteerRule("web", WEB, to("cpus", 1))
+    assert error(steered(dns, expects=(expect,)), RICH) == "N719"
+    assert where(place.place(steered(dns, web, expects=(expect,)), RICH)), "XDP counts the whole list where it has one"
+    assert where(place.place(steered(dns, expects=(expect,)), GENERIC))
+
+
 @pytest.mark.parametrize("target", [to("cpus", 0, 1), to("queues", 0, 1)])
 def test_without_xdp_all_packets_alike_are_spread_by_the_stack(target: ir.Target) -> None:
     placed = place.place(steered(default=target, xdp="none"), GENERIC)
@@ -302,10 +323,23 @@ def test_symmetric_is_the_nic_s_own_function_where_it_has_one() -> None:
     own = msgspec.structs.replace(FULL, rss=profile.Rss(indirection=128, transforms=("symmetric-or-xor", "symmetric-xor")))
     assert [s.value for s in ethtool.lower(place.place(steered(settings=(wish,)), own))] == ["symmetric-or-xor"]
     placed = place.place(steered(settings=(wish,)), FULL)
-    assert [s.value for s in placed.settings] == [1] and "6d5a" in reason(placed, "wan.hash.symmetric")
+    assert [(s.key, s.value) for s in placed.settings] == [("key", "symmetric")], "the same knob as a key of the policy's: one takes the other's place"
+    assert "6d5a" in reason(placed, "wan.hash.symmetric")
+    with pytest.raises(CompileError, match="wan.hash.key is set to symmetric and to 6d5a"):
+        ethtool.lower(place.place(steered(settings=(wish, setting("hash", "key", "6d5a" * 20))), FULL))
 
 
 def test_a_knob_that_steering_sets_is_not_set_again() -> None:
     placed = place.place(steered(default=to("cpus", 0, 1), settings=(setting("rps", "cpus", (2, 3)),), xdp="none"), GENERIC)
     with pytest.raises(CompileError, match="wan.rps.cpus is set to 2, 3 and to 0, 1"):
         ethtool.lower(placed)
+
+
+def test_a_preferred_default_is_skipped() -> None:
+    policy = steered(ir.SteerRule("dns", DNS, to("queues", 7)), default=to("cpus", 0, 1), xdp="none")
+    assert error(policy, FULL) == "N708"
+    (steer,) = policy.steers
+    wished = dataclasses.replace(policy, steers=(dataclasses.replace(steer, prefer=True),))
+    assert [w for _, w, _ in where(place.place(wished, FULL))] == ["ntuple", ""]
+    spread = dataclasses.replace(steered(default=to("queues", 0, 1)), steers=(ir.Steer("wan.steer", "wan", (), to("queues", 0, 1), prefer=True),))
+    assert [s.prefer for s in place.place(spread, FULL).settings if s.group == "rss"] == [True]

@@ -169,3 +169,16 @@ def test_a_transform_is_kept(nic: Nic, context: Context) -> None:
     nic.transform = 2
     turn(context, SPREAD, KEY)
     assert nic.transform == 2
+
+
+def test_a_key_takes_the_place_of_a_symmetric_one_and_back(context: Context, nic: Nic) -> None:
+    """One knob: what the policy before had set is not put back under the new key."""
+    before, symmetric = nic.key, Setting("wan", "hash", "key", "symmetric", False, "p.netc", 7, "hash tcp by addresses symmetric")
+    for old, new, key in ((None, KEY, "ab" * 40), (KEY, symmetric, "6d5a" * 20), (symmetric, KEY, "ab" * 40), (KEY, None, before.hex())):
+        wanted, had = (bundle(*([item] if item else [])) for item in (new, old))
+        made = settings.steps(context, wanted, had, 1)
+        for step in made:
+            step.do()
+        for step in made:
+            step.check()
+        assert nic.key.hex() == key
