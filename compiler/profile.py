@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -20,7 +20,9 @@ _MAX_FILE = 1 << 20  # bytes
 _MAX_DEPTH = 16
 _SHIPPED = Path(__file__).parent / "profiles"
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
-
+FlowKind = Literal["tcp4", "udp4", "sctp4", "ah4", "esp4", "ip4", "tcp6", "udp6", "sctp6", "ah6", "esp6", "ip6", "ether"]  # as ethtool -N names them
+HashFunction = Literal["toeplitz", "xor", "crc32"]  # as ethtool -x names them
+HashTransform = Literal["symmetric-xor", "symmetric-or-xor"]  # as ethtool -X xfrm names them
 
 _HELP = "write one with: netc probe DEV -o FILE"
 
@@ -40,7 +42,8 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Xdp(_Strict, frozen=True):
     """native, generic, offload: the modes there are. metadata: the skb keeps what XDP wrote in front of the packet (the carrier between
-    stages). cpumap_metadata: also over a cpumap redirect. redirect: cpumap, devmap and xskmap redirects work."""
+    stages). cpumap_metadata: also over a cpumap redirect. redirect: cpumap, devmap and xskmap redirects work. frags: a program that is
+    aware of multi-buffer frames gets them (netc's are). max_mtu: bytes; the largest with which native XDP can be attached (0: unknown)."""
 
     native: bool = False
     generic: bool = True
@@ -48,25 +51,57 @@ class Xdp(_Strict, frozen=True):
     metadata: bool = False
     cpumap_metadata: bool = False
     redirect: bool = True
+    frags: bool = False
+    max_mtu: _Count = 0
 
 
 class Ntuple(_Strict, frozen=True):
-    """rules: how many flow rules the NIC's table holds (ETHTOOL_GRXCLSRLCNT); 0: none."""
+    """rules: how many flow rules the NIC's table holds (ETHTOOL_GRXCLSRLCNT); 0: none. kinds: the flow types that it was seen to take (empty:
+    not tried). drop: a rule may drop (RX_CLS_FLOW_DISC). contexts: a rule may name an RSS context (FLOW_RSS)."""
 
     rules: _Count = 0
+    kinds: tuple[FlowKind, ...] = ()
+    drop: bool = False
+    contexts: bool = False
 
 
 class Rss(_Strict, frozen=True):
-    """indirection: entries of the RSS indirection table; 0: none. fields: the hash's packet fields can be set."""
+    """indirection: entries of the RSS indirection table; 0: none. fields: the hash's packet fields can be set. key: it has a hash key, of
+    key_size bytes (0: unknown). symmetric: both directions of a flow can be hashed alike. contexts: how many can be made beside the main
+    one. functions: the hash functions that can be chosen, the one in use first (empty: unknown). transforms: what it can do to a flow before
+    it is hashed, so that both directions hash alike (RXH_XFRM_SYM_XOR, RXH_XFRM_SYM_OR_XOR); the first is taken."""
 
     indirection: _Count = 0
     fields: bool = False
     key: bool = False
     symmetric: bool = False
+    key_size: _Count = 0
+    contexts: _Count = 0
+    functions: tuple[HashFunction, ...] = ()
+    transforms: tuple[HashTransform, ...] = ()
+
+
+class Channels(_Strict, frozen=True):
+    """The most of each kind there can be (ETHTOOL_MSG_CHANNELS_GET); 0: none of that kind, or unknown where all are 0."""
+
+    combined: _Count = 0
+    rx: _Count = 0
+    tx: _Count = 0
+
+
+class Rings(_Strict, frozen=True):
+    """The most descriptors that a ring can have (ETHTOOL_MSG_RINGS_GET); 0: unknown, or not to be set."""
+
+    rx: _Count = 0
+    tx: _Count = 0
 
 
 class Profile(_Strict, frozen=True):
-    """queues: most receive queues (0: unknown). cpus: CPUs of the machine (0: unknown, then only the runtime can check them)."""
+    """queues: most receive queues (0: unknown). cpus: CPUs of the machine (0: unknown, then only the runtime can check them).
+
+    qdiscs, classifiers: the kinds that the kernel has (empty: unknown). hw_tc_offload: tc rules can be handed to the NIC. lro: it merged packets (LRO
+    or hardware GRO was on) when it was probed. mtu: bytes, as it
+    was set when the NIC was probed (0: unknown). numa: the memory node that the NIC hangs on (-1: unknown, or there is only one)."""
 
     format: str
     name: str
@@ -74,9 +109,17 @@ class Profile(_Strict, frozen=True):
     kernel: str = ""
     cpus: _Count = 0
     queues: _Count = 0
+    mtu: _Count = 0
+    numa: Annotated[int, msgspec.Meta(ge=-1, le=1 << 20)] = -1
     xdp: Xdp = Xdp()
     ntuple: Ntuple = Ntuple()
     rss: Rss = Rss()
+    channels: Channels = Channels()
+    rings: Rings = Rings()
+    qdiscs: tuple[str, ...] = ()
+    classifiers: tuple[str, ...] = ()
+    hw_tc_offload: bool = False
+    lro: bool = False
     facts: dict[str, Any] = {}
 
 

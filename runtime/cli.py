@@ -75,6 +75,7 @@ COMMANDS = (
     Command("set", "runtime.commands.sets", "members of sets: list, add, del, replace"),
     Command("samples", "runtime.commands.samples", "packets that rules with `sample` or `log` copied"),
     Command("verify", "runtime.commands.status", "installed, balanced and as expected? Exit status 1 when not"),
+    Command("where", "runtime.commands.where", "which queue and CPU a packet comes to"),
     Command("boot", "runtime.commands.boot", "apply the last confirmed bundle, at boot"),
     Command("service", "runtime.commands.boot", "the systemd unit for netc boot: print, install"),
     Command("lab", "runtime.lab.commands", "network namespaces to try a policy in: up, down, send, status"),

@@ -202,6 +202,11 @@ def unbalanced(first: Sequence[Reading], middle: Sequence[Reading], last: Sequen
     return wrong
 
 
+def is_steering(name: str) -> bool:
+    """Whether a counter of this name is a steer rule's: wan.steer.dns."""
+    return name.rpartition(".")[0].endswith(".steer")
+
+
 def chain_of(counter: bundles.Counter) -> str:
     """wan.in of wan.in.ssh."""
     return counter.name.rpartition(".")[0]

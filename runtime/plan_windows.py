@@ -37,7 +37,10 @@ def _settings(planned: Plan) -> Window | None:
     if planned.new is None:
         return Window("settings", "put back one after another, before anything else is taken off: until the end the old policy runs on them")
     runs = "the old policy runs on the new value" if planned.old else "the device runs on the new value, still without a policy"
-    return Window("settings", f"written one after another, before the flip: from each one's write to the flip {runs}")
+    before = f"written one after another, before the flip: from each one's write to the flip {runs}"
+    behind = "what steers is written one after another behind the program, which may take it along: until then packets come to the queues that they came to"
+    phases = {item.step.phase for item in planned.steps if item.backend == "settings"}
+    return Window("settings", "; ".join(words for phase, words in (("stage", before), ("flip", behind)) if phase in phases) or before)
 
 
 def _nics(planned: Plan) -> Window | None:

@@ -74,14 +74,14 @@ class LabKernel:
         before = self._counted(step)
         self._send(step, frame, 1, 0)
         if not self._judges(step):
-            return "pass", ""  # no filter block: everything passes, uncounted
+            return self._unfiltered(step, frame, time)
         return _increased(before, self._wait(step, before, 1))
 
     def judge_many(self, step: Step, frame: bytes, times: Sequence[int]) -> Counter[Judgement]:
         """XDP judges each packet at its time by a test run on the attached program's own state; what it hands on is really sent."""
         seen: Counter[Judgement] = Counter()
         if not self._judges(step):
-            return Counter({("pass", ""): len(times)})
+            return Counter(self._unfiltered(step, frame, time) for time in times)
         if step["direction"] != "in" or step["nic"] not in self._programs:
             return self._at_real_pace(step, frame, len(times))
         with replay.on_one_cpu() as cpu:
@@ -90,6 +90,14 @@ class LabKernel:
                 handed_on = judged.verdict == "handed-on"
                 seen[self.judge(step, frame, time) if handed_on else (judged.verdict, judged.rule)] += 1
         return seen
+
+    def _unfiltered(self, step: Step, frame: bytes, time: int) -> Judgement:
+        """No filter block: everything passes, uncounted, but for what steering drops."""
+        if step["direction"] != "in" or step["nic"] not in self._programs:
+            return "pass", ""
+        with replay.on_one_cpu() as cpu:
+            judged = self._programs[step["nic"]].judge(frame, time, cpu)
+        return judged.verdict, judged.rule
 
     def give(self, item: DynamicSet, key: bytes, expiry: int, now: int) -> str:
         return testrun.put_member(self._bundle, item, self._objects.maps.__getitem__, key, expiry, now)
@@ -122,11 +130,13 @@ class LabKernel:
                 bpf.map_update(self._objects.maps[item.id], bytes(4), struct.pack("=Q", time))
 
     def _counted(self, step: Step) -> Counter[Judgement]:
-        """Packets by verdict and counter, of what ends a packet's way through the step's chain."""
+        """Packets by verdict and counter, of what ends a packet's way through the step's chain, and of what steering then drops."""
         chain = f"{step['nic']}.{step['direction']}"
+        steer = f"{step['nic']}.steer" if step["direction"] == "in" else ""
         found: Counter[Judgement] = Counter()
         for reading in counters.read(self._context, self._bundle):
-            if reading.counter.kind in _TERMINAL and counters.chain_of(reading.counter) == chain:
+            of = counters.chain_of(reading.counter)
+            if reading.counter.kind in _TERMINAL and (of == chain or (of == steer and reading.counter.verdict == "drop")):
                 found[replay.verdict_of(reading.counter), reading.counter.name] += reading.packets
         return found
 
@@ -140,8 +150,9 @@ class LabKernel:
 
 
 def _increased(before: Counter[Judgement], after: Counter[Judgement]) -> Judgement:
-    """The one counter that went up."""
+    """The one counter that went up; where steering drops what the filter passed, its own: it has the last word."""
     more = [judgement for judgement, packets in after.items() if packets > before[judgement]]
+    more = [judgement for judgement in more if counters.is_steering(judgement[1])] or more
     if len(more) == 1:
         return more[0]
     return ("counted by " + " and ".join(sorted(rule for _, rule in more)), "") if more else ("not counted by any rule", "")

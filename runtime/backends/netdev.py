@@ -1,6 +1,6 @@
 """The kernel's netdev family: a device's XDP features, its queues and NAPI instances with their interrupts.
 
-Source: Documentation/netlink/specs/netdev.yaml. From kernel 6.3 on (queues and NAPI 6.8); before, every call is a NetlinkError.
+Source: Documentation/netlink/specs/netdev.yaml. From kernel 6.3 on (queues and NAPI 6.8, counters of queues 6.10); before, every call is a NetlinkError.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from runtime.backends.netlink import NLM_F_DUMP, Generic, attr, attributes, number
 
-_DEV_GET, _QUEUE_GET, _NAPI_GET = 1, 10, 11
+_DEV_GET, _QUEUE_GET, _NAPI_GET, _QSTATS_GET = 1, 10, 11, 12
+_SCOPE, _OF_EACH_QUEUE = 4, 1  # NETDEV_A_QSTATS_SCOPE, NETDEV_QSTATS_SCOPE_QUEUE
 XDP_FEATURES = ("basic", "redirect", "ndo-xmit", "xsk-zerocopy", "hw-offload", "rx-sg", "ndo-xmit-sg")
 
 
@@ -39,3 +40,9 @@ def napi_irqs(ifindex: int) -> dict[int, int]:
     with Generic("netdev") as netdev:
         answers = [attributes(answer) for answer in netdev.request(_NAPI_GET, attr(1, ifindex), NLM_F_DUMP)]
     return {number(a[2]): number(a[3]) for a in answers if 3 in a}
+
+
+def counted_queues(ifindex: int) -> int:
+    """How many queues the driver counts packets of by the kernel's common statistics. Raises NetlinkError."""
+    with Generic("netdev") as netdev:
+        return len(netdev.request(_QSTATS_GET, attr(1, ifindex) + attr(_SCOPE, _OF_EACH_QUEUE), NLM_F_DUMP))

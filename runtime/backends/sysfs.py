@@ -53,6 +53,11 @@ class Sysfs:
         finally:
             os.close(descriptor)
 
+    def target(self, path: str) -> str:
+        """Where a symbolic link of the tree leads, as a path inside it. Raises OSError."""
+        there = os.readlink(_relative(path), dir_fd=self._directory)
+        return os.path.normpath(os.path.join("/", os.path.dirname(path), there)).lstrip("/")
+
     def exists(self, path: str) -> bool:
         try:
             os.stat(_relative(path), dir_fd=self._directory)

@@ -1,11 +1,12 @@
 """Which CPUs serve a device's interrupts (/proc/irq), and how the kernel writes lists and masks of CPUs.
 
-The wish is a list of CPUs; interrupt i gets CPU i of the list, counted round. Values are one CPU list an interrupt.
+The wish is a list of CPUs; the interrupts of queue i get CPU i of the list, counted round. Values are one CPU list an interrupt.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import re
 
 from runtime.backends import netdev, sysfs
@@ -14,7 +15,7 @@ from runtime.backends.sysfs import Sysfs
 from runtime.context import Device
 from runtime.knobs import Refusal, Value, Wanted, refused
 
-_QUEUE_ACTION = re.compile(r"(rx|tx|input|output|comp|fp|q|queue)[-_.]?\d+", re.IGNORECASE)
+_QUEUE_ACTION = re.compile(r"(rx|tx|input|output|comp|fp|q|queue)[-_.]?(\d+)", re.IGNORECASE)
 
 
 class Interrupts:
@@ -31,7 +32,7 @@ class Interrupts:
 
     def resolve(self, wanted: Wanted) -> Value:
         cpus = online(wanted)
-        return [str(cpus[at % len(cpus)]) for at in range(len(self._irqs()))]
+        return [str(cpus[queue % len(cpus)]) for _, queue in self._queues()]
 
     def write(self, value: Value) -> None:
         for irq, cpus in zip(self._irqs(), value if isinstance(value, list) else [], strict=False):
@@ -50,28 +51,45 @@ class Interrupts:
             raise refused(f"/proc/irq/{irq}/smp_affinity_list", error) from None
 
     def _irqs(self) -> list[int]:
-        found = device_irqs(self._device)
+        return [irq for irq, _ in self._queues()]
+
+    def _queues(self) -> list[tuple[int, int]]:
+        found = irq_queues(self._device)
         if not found:
             raise Refusal(f"{self._device.name} has no interrupts of its own (netdev napi-get and sysfs msi_irqs name none)")
         return found
 
 
 def device_irqs(device: Device) -> list[int]:
-    """The interrupts of the device's queues in queue order: as netdev names them, else the queue-like ones of sysfs."""
+    """The interrupts of the device's queues."""
+    return [irq for irq, _ in irq_queues(device)]
+
+
+def irq_queues(device: Device) -> list[tuple[int, int]]:
+    """Each interrupt with its queue's number: as netdev names them, else by the names of the queue-like ones in sysfs (igb0-rx-1, virtio2-input.1)."""
     try:
         napi = netdev.napi_irqs(device.ifindex)
-        order = [queue.napi for queue in netdev.queues(device.ifindex) if queue.kind == "rx"]
-        if named := [napi[number] for number in order if number in napi]:
-            return list(dict.fromkeys(named))
+        order = [(queue.napi, queue.id) for queue in netdev.queues(device.ifindex) if queue.kind == "rx"]
+        if named := {napi[number]: queue for number, queue in reversed(order) if number in napi}:
+            return sorted(named.items(), key=lambda item: item[1])
     except NetlinkError:
         pass  # a kernel before 6.8
     try:
         with Sysfs() as tree:
-            every = [int(name) for name in tree.names(f"class/net/{device.name}/device/msi_irqs")]
-            queued = [irq for irq in every if _QUEUE_ACTION.search(tree.read(f"kernel/irq/{irq}/actions"))]
+            every = [(irq, _QUEUE_ACTION.search(tree.read(f"kernel/irq/{irq}/actions"))) for irq in _of_device(tree, device.name)]
     except (OSError, ValueError):
         return []
-    return queued or every
+    queued = [(irq, int(found[2])) for irq, found in every if found]
+    return queued or [(irq, at) for at, (irq, _) in enumerate(every)]
+
+
+def _of_device(tree: Sysfs, name: str) -> list[int]:
+    """The message-signalled interrupts of the device, or of the one that it is a function of (virtio over PCI)."""
+    device = tree.target(f"class/net/{name}").rsplit("/", 2)[0]  # …/0000:01:00.0/net/NAME, …/0000:00:02.0/virtio2/net/NAME
+    for path in (device, os.path.dirname(device)):
+        if tree.exists(f"{path}/msi_irqs"):
+            return [int(irq) for irq in tree.names(f"{path}/msi_irqs")]
+    return []
 
 
 def online(wanted: Wanted) -> list[int]:

@@ -13,7 +13,7 @@ from runtime.backends.sysfs import Sysfs
 from runtime.knobs import Refusal, Value, Wanted, refused
 from runtime.knobs.affinity import mask, online, shown, unmask
 
-RAW = {"rps_flow_cnt": "rx-", "xps_rxqs": "tx-", "tx_maxrate": "tx-"}
+RAW = {"xps_rxqs": "tx-", "tx_maxrate": "tx-"}
 
 
 class QueueFile:

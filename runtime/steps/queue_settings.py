@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from compiler.bundle import Setting
 from runtime.context import Context
-from runtime.knobs import Knob, Refusal, Value, knob, queues
+from runtime.knobs import Knob, Refusal, Value, knob, queues, steering
 
-PER_QUEUE = ("irq", "xps", "rps", "queue")  # groups whose value is a list with an entry for each queue
-_FILES = (("xps", "cpus"), ("rps", "cpus"), *(("queue", file) for file in queues.RAW))
+PER_QUEUE = ("irq", "xps", "rps", "rfs", "queue")  # groups whose value is a list with an entry for each queue
+_FILES = (("xps", "cpus"), ("rps", "cpus"), ("rfs", "flows"), *(("queue", file) for file in queues.RAW))
 
 
 def only_kept(setting: Setting, group: str, key: str) -> Setting:
@@ -24,7 +24,7 @@ def is_only_kept(setting: Setting) -> bool:
 
 
 def files(context: Context, channels: Setting) -> list[tuple[Setting, Knob, Value]]:
-    """Every file of the device's queues in which something stands: its setting, how to turn it, and its values."""
+    """Every file of the device's queues in which something stands, and its RSS table: the setting, how to turn it, and its values."""
     found: list[tuple[Setting, Knob, Value]] = []
     for group, key in _FILES:
         setting = only_kept(channels, group, key)
@@ -33,9 +33,22 @@ def files(context: Context, channels: Setting) -> list[tuple[Setting, Knob, Valu
             value = turn.read()
         except Refusal:
             continue  # a device of one transmit queue has no XPS, a kernel without CONFIG_RPS no RPS
-        if isinstance(value, list) and any(str(item).strip("0," if group == "queue" else "") for item in value):
+        if isinstance(value, list) and any(str(item).strip("0," if group in ("queue", "rfs") else "") for item in value):
             found.append((setting, turn, value))
-    return found
+    return [*found, *_table(context, channels)]
+
+
+def _table(context: Context, channels: Setting) -> list[tuple[Setting, Knob, Value]]:
+    """The RSS table, unless it is the default one, which the driver makes anew for the queues that there are. igb and others make it anew always."""
+    setting = only_kept(channels, "rss", "indirection")
+    turn = knob(context, setting)
+    try:
+        value = turn.read()
+    except Refusal:
+        return []
+    entries = tuple(int(queue) for queue in value) if isinstance(value, list) else ()
+    device = context.device(channels.nic).name
+    return [] if len(entries) < 2 or entries == steering.default_table(device, len(entries)) else [(setting, turn, value)]
 
 
 def fitted(before: Value, now: Value) -> Value:

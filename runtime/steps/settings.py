@@ -11,20 +11,29 @@ import socket
 from compiler.bundle import Bundle, Setting
 from runtime.context import Context
 from runtime.knobs import Knob, Refusal, Value, knob
-from runtime.steps import Step, StepError, queue_settings
+from runtime.knobs.rfs import HOST_TABLE
+from runtime.knobs.steering import fits, put_table
+from runtime.steps import Step, StepError, port_reset, queue_settings, settings_order
 from runtime.steps.saved_settings import Saved, SavedSettings, knob_key
 
-# Channels reset RSS tables and queue files in many drivers, so they come first; flow rules need the queues.
-ORDER = ("require", "channels", "ring", "rss", "hash", "ntuple", "vlan", "feature", "priv-flag", "coalesce", "pause", "irq", "xps", "rps", "queue", "sysctl")
+# Channels and rings reset tables, rules and queue files in many drivers, and so do features and flags: they come first. Contexts need the hash,
+# flow rules the queues and contexts.
+ORDER = (
+    "require", "channels", "ring", "vlan", "feature", "priv-flag", "rss", "hash", "rss-context", "ntuple",
+    "coalesce", "pause", "irq", "xps", "rps", "rfs", "queue", "rfs-host", "sysctl",
+)  # fmt: skip
+_LONG = 12  # entries of a value that are shown
+RESETTING = ("channels", "ring", "priv-flag")  # groups of which a change may take the RSS table and the carrier along
 
 
 class SettingStep:
     """Turns one knob. `saved` (after do): {"before": value} or None; `skipped`: (setting, words) of a preferred one that is not to be had."""
 
-    phase = "stage"
-
     def __init__(self, context: Context, setting: Setting, turn: Knob, wanted: Value | None = None) -> None:
         """wanted: the very value to write (restoring), else the setting's own is resolved when the step runs."""
+        self.phase, self.flips = "stage", "settings"  # settings_order says where it stands
+        self.warnings: list[str] = []
+        self._room: tuple[int, ...] = ()
         self.setting, self._knob, self._exact = setting, turn, wanted
         self._context, self._kept = context, SavedSettings(context.state)
         self._device = device_name(context, setting)
@@ -32,7 +41,8 @@ class SettingStep:
         self._queue_files: list[tuple[Setting, Knob, Value]] = []
         self.saved: dict[str, Value] | None = None
         self.skipped: list[tuple[Setting, str]] = []
-        self.resets = turn.resets  # it comes before the programs do (runtime.plan)
+        names_queues = wanted is not None and setting.group in ("ntuple", "rss-context")  # fewer channels are refused while one that goes is named
+        self.resets = turn.resets or names_queues  # it comes before the programs do (runtime.plan)
         self.text = f"{place(setting)}: {'put back to ' + show(wanted) if wanted is not None else 'set to ' + show(setting.value)}"
 
     @property
@@ -65,9 +75,12 @@ class SettingStep:
         before, self.saved = self.saved["before"], None
         try:
             if self._knob.read() != before:  # a refused write changed nothing, and writing again would be refused again
-                self._knob.write(before)
+                self._write(before)
+            if self._room:
+                put_table(self._device, self._room)
             for _, turn, value in self._queue_files:
-                turn.write(value)
+                if turn.read() != value:
+                    turn.write(value)
         except Refusal as refusal:
             raise StepError(f"putting {place(self.setting)} back to {show(before)}", refusal.words, refusal.mend) from None
         self._keep_as_before()
@@ -87,6 +100,8 @@ class SettingStep:
     def _wanted(self, now: Value) -> Value:
         if self._exact is None:
             return self._knob.resolve(self.setting.value)
+        if self.setting.group == "rss" and not fits(self._device, self._exact):
+            return now  # it comes back with the queues that it names
         return queue_settings.fitted(self._exact, now) if self.setting.group in queue_settings.PER_QUEUE else self._exact
 
     def _turn(self) -> None:
@@ -99,13 +114,22 @@ class SettingStep:
         self._keep(before)
         self.saved = {"before": before}
         try:
-            self._knob.write(wanted)
+            self._write(wanted)
             if (now := self._knob.read()) != wanted:
                 raise Refusal(f"taken without a complaint, but it reads back {show(now)} instead of {show(wanted)}")
         except Refusal:
             self.undo()
             raise
         self._given_back(wanted)
+
+    def _write(self, value: Value) -> None:
+        if self.setting.group not in RESETTING:
+            self._knob.write(value)
+            return
+        if self.setting.group == "channels" and self._kept.keeps(self._device, "rss"):
+            self._room = port_reset.make_room(self._device, value) or self._room
+        with port_reset.outlived(self._device) as self.warnings:
+            self._knob.write(value)
 
     def _keep(self, before: Value) -> None:
         """In the state directory, before anything changes: the value, and what the queues have that a change of their number forgets."""
@@ -126,6 +150,8 @@ class SettingStep:
         if self._exact is None:
             return
         short = self.setting.group in queue_settings.PER_QUEUE and isinstance(now, list) and len(now) < len(_entries(self._exact))
+        if self.setting.group == "rss" and now != self._exact:
+            return
         if short and self._kept.keeps(self._device, "channels"):
             self._kept.put(self._device, queue_settings.only_kept(self.setting, self.setting.group, self.setting.key), self._exact)
         else:
@@ -187,7 +213,7 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
 
     What netc changed before is known from the state directory, not from `old`: it is true also after a crash.
     """
-    wanted = sorted(new.settings if new else (), key=_rank)
+    wanted = sorted((*new.settings, *_implied(new)) if new else (), key=_rank)
     keys = {knob_key(device_name(context, setting), setting) for setting in wanted}
     leaving = _leaving(context, keys)
     made = _restores(context, [saved for saved in leaving if not queue_settings.is_only_kept(saved.setting)])
@@ -202,13 +228,29 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         made.append(ForgetStep(context, gone))
     if "channels" in changed or not any(setting.group == "channels" for setting in wanted):
         made += _restores(context, [saved for saved in leaving if queue_settings.is_only_kept(saved.setting)])
+    settings_order.place(context, new, [step for step in made if isinstance(step, SettingStep)])
     return made
+
+
+def _implied(bundle: Bundle) -> list[Setting]:
+    """RFS needs a table of the host beside those of the devices (Documentation/networking/scaling.rst), with as many entries as all of them."""
+    flows = [setting for setting in bundle.settings if setting.group == "rfs" and isinstance(setting.value, int)]
+    if not flows or any(setting.group == "sysctl" and setting.key == HOST_TABLE for setting in bundle.settings):
+        return []
+    first, total = flows[0], sum(int(str(setting.value)) for setting in flows)
+    prefer = all(setting.prefer for setting in flows)
+    return [Setting("", "rfs-host", HOST_TABLE, total, prefer, first.file, first.line, first.text)]
 
 
 def _leaving(context: Context, wanted: set[str]) -> list[Saved]:
     """What netc changed and no setting asks for any more: the last first, and what queues have after the queues themselves."""
     kept = sorted(SavedSettings(context.state).all().items(), key=lambda item: _rank(item[1].setting), reverse=True)
-    return sorted((saved for key, saved in kept if key not in wanted), key=lambda saved: saved.setting.group in queue_settings.PER_QUEUE)
+    with_queues = {saved.device for key, saved in kept if key not in wanted and saved.setting.group == "channels"}
+
+    def late(saved: Saved) -> bool:
+        return saved.setting.group in queue_settings.PER_QUEUE or (saved.setting.group == "rss" and saved.device in with_queues)
+
+    return sorted((saved for key, saved in kept if key not in wanted), key=late)
 
 
 def _restores(context: Context, leaving: list[Saved]) -> list[Step]:
@@ -237,7 +279,10 @@ def place(setting: Setting) -> str:
 
 
 def show(value: Value | tuple[int | str, ...]) -> str:
-    """A value for people; a queue that no CPU is named for shows as none."""
+    """A value for people; a queue that no CPU is named for shows as none, and of a long table what it repeats or how it begins."""
+    if isinstance(value, list | tuple) and len(value) > _LONG:
+        turn = next((size for size in range(1, _LONG) if all(item == value[at % size] for at, item in enumerate(value))), 0)
+        return f"{show(value[: turn or _LONG])}{' in turn' if turn else ', …'} ({len(value)} entries)"
     return (", ".join(str(item) or "none" for item in value) or "none") if isinstance(value, list | tuple) else str(value)
 
 

@@ -68,3 +68,30 @@ def test_a_bad_policy_is_the_compilers_answer(tmp_path: Path, capsys: pytest.Cap
 def test_a_policy_without_tests_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = _run(capsys, write(tmp_path, STATEFUL))
     assert (status, out) == (0, "the policy has no tests\n")
+
+
+STEERED = """
+nic wan { device eth0 }
+nic lan { device eth1 }
+filter wan in { pass udp dport 9 as nine; pass udp as udp; pass established; default drop }
+filter lan out { default pass }
+steer wan { udp dport 9 to drop as discard }
+steer lan { udp dport 9 to drop as discard }
+test "dropped behind the filter, or passed" {
+  packet wan in udp 203.0.113.9:5353 -> 192.0.2.1:9 is drop by steer.discard
+  packet wan in udp 203.0.113.9:5353 -> 192.0.2.1:8 is pass by udp
+  packet lan in udp 198.51.100.9:5353 -> 192.0.2.1:9 is drop by steer.discard
+  packet lan in udp 198.51.100.9:5353 -> 192.0.2.1:8 is pass
+  send 10 over 1ms wan in udp 203.0.113.9:5353 -> 192.0.2.1:9 gives drop 10
+MORE}
+"""
+
+
+def test_what_steering_drops_is_named_by_its_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By test runs; and, where a step needs the stack, with every packet really sent."""
+    leaves = "  packet lan out udp 192.0.2.1:9 -> 198.51.100.9:5 is pass by default\n"
+    for more, engine in (("", "xdp"), (leaves, "lab")):
+        status, out, err = _run(capsys, write(tmp_path, STEERED.replace("MORE", more)))
+        assert (status, f"on interpreter, {engine})" in out) == (0, True), out + err
+    status, out, _ = _run(capsys, write(tmp_path, STEERED.replace("MORE", "  packet wan in udp 203.0.113.9:5353 -> 192.0.2.1:9 is pass by nine\n")))
+    assert status == 1 and "expected pass by nine, got drop by" in out

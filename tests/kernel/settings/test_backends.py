@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import struct
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.backends import ethtool, ethtool_ioctl, link, netdev, sysfs
+from runtime.backends import ethtool, ethtool_ioctl, link, netdev, rss_contexts, sysfs
 from runtime.backends.netlink import Generic, NetlinkError, attr, attributes, nest
 from runtime.backends.sysfs import Sysfs
 from runtime.knobs.affinity import mask, parse_list, shown, unmask
@@ -109,3 +110,12 @@ def test_cpu_lists_and_masks() -> None:
     assert parse_list("0-2,5") == [0, 1, 2, 5] and shown([5, 0, 1, 2]) == "0-2,5"
     assert mask("0-1,33") == "00000002,00000003" and unmask("00000002,00000003") == "0-1,33"
     assert mask("") == "00000000" and unmask("0") == ""
+
+
+def test_contexts_are_asked_for_in_the_kernels_words(inside: str) -> None:
+    """veth has none: the kernel takes the messages as they are (netlink from 6.17 on, else the ioctl), and the device is what refuses."""
+    assert rss_contexts.numbers("va0") == []
+    for ask in (lambda: rss_contexts.create("va0", (0, 1), bytes(40)), lambda: rss_contexts.delete("va0", 3), lambda: ethtool_ioctl.rss("va0", 3)):
+        with pytest.raises(OSError) as caught:
+            ask()
+        assert caught.value.errno == errno.EOPNOTSUPP
