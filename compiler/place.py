@@ -6,14 +6,15 @@ CompileError (N7xx): never widened, narrowed or dropped (LANGUAGE.md, meaning 9)
 
 from __future__ import annotations
 
-from compiler import bundle, ir
+from compiler import ir, place_settings
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.place_chain import Findings, place_forward, place_in, place_out
+from compiler.place_settings import setting_name
 from compiler.place_steer import place_steer
 from compiler.placed import ChainPlacement, NicPlacement, Placed, SteerPlacement
 from compiler.profile import Profile
 
-__all__ = ["ChainPlacement", "NicPlacement", "Placed", "SteerPlacement", "place"]
+__all__ = ["ChainPlacement", "NicPlacement", "Placed", "SteerPlacement", "place", "setting_name"]
 
 
 def place(program: ir.Program, profile: Profile) -> Placed:
@@ -22,16 +23,12 @@ def place(program: ir.Program, profile: Profile) -> Placed:
     nics = tuple(_place_nic(program, nic, index, profile, findings) for index, nic in enumerate(program.nics))
     forwards = tuple(place_forward(chain, findings) for chain in program.chains if chain.direction == "forward")
     for setting in program.settings:
-        findings.reason(setting_name(setting), "settings", _setting_reason(setting), setting.span)
+        place_settings.check(setting, profile, findings)
+        findings.reason(setting_name(setting), "settings", place_settings.reason(program, setting), setting.span)
     if findings.diagnostics:
         raise CompileError(sorted(findings.diagnostics, key=_in_source_order))
     settings = (*program.settings, *findings.settings)
     return Placed(program, nics, forwards, settings, tuple(findings.reasons))
-
-
-def setting_name(setting: ir.Setting | bundle.Setting) -> str:
-    """What a setting is called in plans: wan.channels.combined, host.sysctl.net.core.somaxconn."""
-    return f"{setting.nic or 'host'}.{setting.group}.{setting.key}"
 
 
 def _place_nic(program: ir.Program, nic: ir.Nic, index: int, profile: Profile, findings: Findings) -> NicPlacement:
@@ -85,10 +82,6 @@ def _shape_reason(shape: ir.Shape) -> str:
     if shape.direction == "in":
         return "HTB on an ifb device: what arrives can only be queued after a redirect"
     return "one HTB tree on the device: exact device totals; hardware queues are not used for shaping yet"
-
-
-def _setting_reason(setting: ir.Setting) -> str:
-    return "preferred: skipped and shown where it cannot be had" if setting.prefer else "required: refused by the device means no apply"
 
 
 def _in_source_order(finding: Diagnostic) -> tuple[str, int, int]:
