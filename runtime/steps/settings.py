@@ -9,13 +9,18 @@ from __future__ import annotations
 import socket
 
 from compiler.bundle import Bundle, Setting
+from compiler.tables import offloads
 from runtime.context import Context
 from runtime.knobs import Knob, Refusal, Value, knob
-from runtime.steps import Step, StepError, queue_settings
+from runtime.knobs.host import Sysctl
+from runtime.steps import Step, StepError, queue_settings, rounding
 from runtime.steps.saved_settings import Saved, SavedSettings, knob_key
 
 # Channels reset RSS tables and queue files in many drivers, so they come first; flow rules need the queues.
-ORDER = ("require", "channels", "ring", "rss", "hash", "ntuple", "vlan", "feature", "priv-flag", "coalesce", "pause", "irq", "xps", "rps", "queue", "sysctl")
+ORDER = (
+    "require", "channels", "ring", "rss", "hash", "ntuple", "vlan", "feature", "priv-flag", "coalesce", "pause", "link", "napi", "irq", "xps", "rps", "queue",
+    "buffers", "sysctl",
+)  # fmt: skip
 
 
 class SettingStep:
@@ -32,6 +37,7 @@ class SettingStep:
         self._queue_files: list[tuple[Setting, Knob, Value]] = []
         self.saved: dict[str, Value] | None = None
         self.skipped: list[tuple[Setting, str]] = []
+        self.rounded = ""  # "asked 1000, the driver took 1024"
         self.resets = turn.resets  # it comes before the programs do (runtime.plan)
         self.text = f"{place(setting)}: {'put back to ' + show(wanted) if wanted is not None else 'set to ' + show(setting.value)}"
 
@@ -86,10 +92,14 @@ class SettingStep:
 
     def _wanted(self, now: Value) -> Value:
         if self._exact is None:
-            return self._knob.resolve(self.setting.value)
+            wanted = self._knob.resolve(self.setting.value)
+            kept = self._kept.get(self._device, self.setting)
+            return kept.took if kept is not None and kept.took is not None and kept.asked == wanted else wanted
         return queue_settings.fitted(self._exact, now) if self.setting.group in queue_settings.PER_QUEUE else self._exact
 
     def _turn(self) -> None:
+        if isinstance(self._knob, Sysctl):
+            self._knob.prepare()
         before = self._knob.read()
         wanted = self._wanted(before)
         self._kept_before = [(self.setting, self._kept.get(self._device, self.setting))]
@@ -101,11 +111,19 @@ class SettingStep:
         try:
             self._knob.write(wanted)
             if (now := self._knob.read()) != wanted:
-                raise Refusal(f"taken without a complaint, but it reads back {show(now)} instead of {show(wanted)}")
+                self._take(wanted, now)
         except Refusal:
             self.undo()
             raise
         self._given_back(wanted)
+
+    def _take(self, asked: Value, took: Value) -> None:
+        """Something else was set than was asked for: a rounding is kept and told, anything else refused."""
+        if self._exact is not None or not rounding.near(self.setting, asked, took) or not isinstance(took, int | str) or not isinstance(asked, int | str):
+            raise Refusal(f"taken without a complaint, but it reads back {show(took)} instead of {show(asked)}", f"write {show(took)}, if that will do")
+        self._kept.rounded(self._device, self.setting, asked, took)
+        self.rounded = rounding.told(asked, took)
+        self.text = f"{place(self.setting)}: {self.rounded}"
 
     def _keep(self, before: Value) -> None:
         """In the state directory, before anything changes: the value, and what the queues have that a change of their number forgets."""
@@ -206,9 +224,19 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
 
 
 def _leaving(context: Context, wanted: set[str]) -> list[Saved]:
-    """What netc changed and no setting asks for any more: the last first, and what queues have after the queues themselves."""
-    kept = sorted(SavedSettings(context.state).all().items(), key=lambda item: _rank(item[1].setting), reverse=True)
+    """What netc changed and no setting asks for any more: the last first, and what queues have after the queues themselves.
+
+    Offloads that others need go first all the same: while they are off, the kernel does not take the others back.
+    """
+    every = sorted(SavedSettings(context.state).all().items(), key=lambda item: _rank(item[1].setting))
+    kept = [item for group in reversed((*ORDER, "")) for item in _of(group, every)]
     return sorted((saved for key, saved in kept if key not in wanted), key=lambda saved: saved.setting.group in queue_settings.PER_QUEUE)
+
+
+def _of(group: str, every: list[tuple[str, Saved]]) -> list[tuple[str, Saved]]:
+    """Those of a group ("": of none that is known), in the order in which they are given back."""
+    found = [item for item in every if (item[1].setting.group if item[1].setting.group in ORDER else "") == group]
+    return found if group == "feature" else found[::-1]
 
 
 def _restores(context: Context, leaving: list[Saved]) -> list[Step]:
@@ -252,10 +280,8 @@ def _plan(context: Context, setting: Setting, changed: set[str]) -> Step | None:
     try:
         turn = knob(context, setting)
         step = SettingStep(context, setting, turn)
-        if changed.isdisjoint(turn.after) and turn.read() == turn.resolve(setting.value):
-            return None
-        turn.resolve(setting.value)
-        return step
+        now, wanted = step.reading()
+        return None if now == wanted and changed.isdisjoint(turn.after) else step
     except Refusal as refusal:
         if setting.prefer:
             return SkippedSetting(setting, refusal.words)
@@ -278,5 +304,6 @@ def _entries(value: Value) -> list[int | str]:
     return value if isinstance(value, list) else []
 
 
-def _rank(setting: Setting) -> tuple[int, str, str]:
-    return ORDER.index(setting.group) if setting.group in ORDER else len(ORDER), setting.nic, setting.key
+def _rank(setting: Setting) -> tuple[int, str, bool, str]:
+    late = setting.group == "feature" and not offloads.is_first(setting.key)
+    return ORDER.index(setting.group) if setting.group in ORDER else len(ORDER), setting.nic, late, setting.key
