@@ -18,6 +18,7 @@ NAPI: dict[str, tuple[str, Callable[[str], int]]] = {  # what one round of the s
     "weight": ("net.core.dev_weight", lambda text: units.count(text, "a number of packets", 1, _INT)),
     "backlog": ("net.core.netdev_max_backlog", lambda text: units.count(text, "a number of packets", 1, _INT)),
 }
+OF_A_NIC = ("gro-flush-timeout", "defer-hard-irqs", "irq-suspend-timeout", "threaded")
 _CONNTRACK = {"max": "net.netfilter.nf_conntrack_max", "buckets": "net.netfilter.nf_conntrack_buckets"}
 
 
@@ -61,7 +62,8 @@ def _napi(scope: Scope, item: syntax.Knobs) -> Found:
             key, parse = NAPI[name.text]
             yield from number(scope, "sysctl", key, value, parse)
         else:
-            wrong_name(scope, f"the host has no NAPI `{name.text}`", name, NAPI)
+            help = f"each nic has its own: tune NIC {{ napi {name.text} {value.text} }}" if name.text in OF_A_NIC else ""
+            wrong_name(scope, f"the host has no NAPI `{name.text}`", name, NAPI, help)
 
 
 def _conntrack(scope: Scope, item: syntax.Knobs) -> Found:
@@ -77,9 +79,9 @@ def _conntrack(scope: Scope, item: syntax.Knobs) -> Found:
             found[name.text] = parsed
     if "max" in found:
         found.setdefault("buckets", found["max"])
-    for name in ("buckets", "max"):
-        if name in found:
-            yield "sysctl", _CONNTRACK[name], found[name]
+    for what in ("buckets", "max"):
+        if what in found:
+            yield "sysctl", _CONNTRACK[what], found[what]
 
 
 KINDS: dict[str, Callable[[Scope, syntax.Knobs], Found]] = {"sysctl": _sysctl, "buffers": _buffers, "napi": _napi, "conntrack": _conntrack}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from compiler import check_coalesce, check_host, ir, syntax, units
 from compiler.knob_values import MOST, SWITCH, Found, nanoseconds, number, switch, wrong_name
 from compiler.scope import Scope
+from compiler.source import Span
 from compiler.tables import offloads
 
 _RING_SIZES = ("rx", "tx", "rx-mini", "rx-jumbo")
@@ -18,7 +19,7 @@ _MAX = (*_RING_SIZES, "tx-push-buf-len", "hds-thresh")  # those of which the dev
 _SPLIT = {"off": 1, "on": 2}  # ETHTOOL_TCP_DATA_SPLIT_*; 0 leaves it to the driver
 _PAUSE = ("rx", "tx", "autoneg")
 _KNOB = re.compile(r"[a-z0-9][a-z0-9_.+/-]{0,62}", re.IGNORECASE)
-_NAPI: dict[str, Callable[[str], int]] = {
+NAPI: dict[str, Callable[[str], int]] = {
     "gro-flush-timeout": nanoseconds, "irq-suspend-timeout": nanoseconds, "defer-hard-irqs": lambda text: units.count(text, "a number of polls", 0, (1 << 31) - 1),
 }  # fmt: skip
 
@@ -46,7 +47,7 @@ def check_once(scope: Scope, found: tuple[ir.Setting, ...]) -> None:
         earlier = first.setdefault((setting.nic, group, setting.key), setting)
         if earlier is not setting:
             what = setting.key if group == "sysctl" else f"{group} {setting.key}"
-            scope.error("N053", f"`{what}` is set twice", setting.span, "keep one", ((earlier.span, "the first one"),))
+            scope.error("N053", f"`{what}` is set twice", setting.span, "keep one", _note(earlier, setting, "the first one"))
     features = [setting for setting in first.values() if setting.group == "feature"]
     for at, setting in enumerate(features):
         for earlier in features[:at]:
@@ -57,7 +58,7 @@ def check_once(scope: Scope, found: tuple[ir.Setting, ...]) -> None:
 def _check_pair(scope: Scope, first: ir.Setting, second: ir.Setting) -> None:
     if offloads.overlap(first.key, second.key):
         what = f"`{first.key}` and `{second.key}` switch the same offload"
-        scope.error("N053", what, second.span, "keep one", ((first.span, "the first one"),))
+        scope.error("N053", what, second.span, "keep one", _note(first, second, "the first one"))
         return
     if first.value == second.value:
         return
@@ -65,7 +66,12 @@ def _check_pair(scope: Scope, first: ir.Setting, second: ir.Setting) -> None:
     if words := offloads.contradiction(on.key, off.key):
         help = f"switch `{off.key}` on too, or `{on.key}` off"
         message = f"`{on.key}` cannot be on while `{off.key}` is off: the kernel would leave it off ({words})"
-        scope.error("N072", message, second.span, help, ((first.span, f"`{first.key}` is switched here"),))
+        scope.error("N072", message, second.span, help, _note(first, second, f"`{first.key}` is switched here"))
+
+
+def _note(first: ir.Setting, second: ir.Setting, words: str) -> tuple[tuple[Span, str], ...]:
+    """Where the other one is, if that is another place."""
+    return ((first.span, words),) if first.span != second.span else ()
 
 
 def _ring(scope: Scope, item: syntax.Knobs) -> Found:
@@ -104,12 +110,12 @@ def _napi(scope: Scope, item: syntax.Knobs) -> Found:
     for name, value in item.parts:
         if name.text == "threaded":
             yield from switch(scope, "napi", name.text, value)
-        elif parse := _NAPI.get(name.text):
+        elif parse := NAPI.get(name.text):
             yield from number(scope, "napi", name.text, value, parse)
         elif name.text in check_host.NAPI:
             wrong_name(scope, f"a nic has no NAPI `{name.text}` of its own", name, (), f"it is the host's: host {{ napi {name.text} {value.text} }}")
         else:
-            wrong_name(scope, f"NAPI has no `{name.text}`", name, (*_NAPI, "threaded"))
+            wrong_name(scope, f"NAPI has no `{name.text}`", name, (*NAPI, "threaded"))
 
 
 def _length(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, str, int]]:

@@ -58,7 +58,9 @@ def nanoseconds(text: str) -> int:
 
 def _whole(text: str, unit: int, name: str, example: str) -> int:
     time = 0 if text.rstrip("nums") == "0" else units.duration(text)
-    if time % unit or time // unit > MOST:
-        who = "NICs count in" if unit == 1000 else "the kernel counts in"
+    who = "NICs count in" if unit == 1000 else "the kernel counts in"
+    if time % unit:
         raise LiteralError("N031", f"`{text}` is not a whole number of {name}", f"{who} {name}: {example}")
+    if time // unit > MOST:
+        raise LiteralError("N031", f"`{text}` is longer than can be set", f"{who} {name}, in 32 bits: at most {MOST * unit / 10**9:.3g}s")
     return time // unit

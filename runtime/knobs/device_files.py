@@ -56,22 +56,21 @@ class DeviceFile:
 class Napi(DeviceFile):
     """A setting of all NAPI instances of a device."""
 
-    after = ("channels", "ring", "feature")  # veth has instances only with GRO or XDP; new queues have new ones
+    after: tuple[str, ...] = ("channels", "ring", "feature")  # veth has instances only with GRO or XDP; new queues have new ones
 
     def __init__(self, device: Device, key: str) -> None:
         self._device, self._key = device, key
         self._path = f"class/net/{device.name}/{_FILES[key]}" if key in _FILES else ""
 
     def read(self) -> Value:
-        instances = list(self._instances().values())
         whole = [self._get()] if self._path else []
-        if not self._path and not instances:
-            raise Refusal(f"netdev napi-get {self._device.name}: no NAPI instance tells {self._key!r}", "it is of Linux 6.13 and later, on a device that is up")
-        return [*whole, *instances]
+        return [*whole, *self._instances().values()]
 
     def resolve(self, wanted: Wanted) -> Value:
-        now = self.read()
-        return [int(str(wanted))] * (len(now) if isinstance(now, list) else 1)
+        count = bool(self._path) + len(self._instances())
+        if not count:
+            raise Refusal(f"netdev napi-get {self._device.name}: no NAPI instance tells {self._key!r}", "it is of Linux 6.13 and later, on a device that is up")
+        return [int(str(wanted))] * count
 
     def write(self, value: Value) -> None:
         values = [int(item) for item in value] if isinstance(value, list) else [int(str(value))]
@@ -90,6 +89,13 @@ class Napi(DeviceFile):
             return netdev.napis(self._device.ifindex, self._key)
         except NetlinkError:
             return {}
+
+
+def fitted(before: Value, now: Value) -> Value:
+    """`before` for the instances that there are: one that came since gets the device's value."""
+    if not isinstance(before, list) or not isinstance(now, list) or not before:
+        return now
+    return [*before, *[before[0]] * len(now)][: len(now)]
 
 
 def _refusal(path: str, error: OSError | ValueError) -> Refusal:

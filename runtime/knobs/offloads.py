@@ -33,22 +33,23 @@ class OffloadFeature:
         return sorted(name for name, feature in members.items() if on and not (feature.fixed and not feature.active))
 
     def write(self, value: Value) -> None:
-        """What the kernel takes and then leaves off is refused with the kernel's reason, unless `value` has it as only requested."""
-        active = {str(item) for item in value} if isinstance(value, list) else set()
-        asked = {item.removesuffix(_ASKED) for item in active}
-        every = self._every()
-        change = {name: name in asked for name, f in self._members(every).items() if not f.fixed and f.wanted != (name in asked)}
+        """The kernel may take the wish and leave a feature off: read back, and ask `unmet` why."""
+        asked = _asked(value)
+        change = {name: name in asked for name, f in self._members(self._every()).items() if not f.fixed and f.wanted != (name in asked)}
         try:
             ethtool.set_features(self._device, change)
         except NetlinkError as error:
             raise refused("ETHTOOL_MSG_FEATURES_SET", error) from None
-        every = self._every()
-        found = self._members(every)
-        for name, feature in found.items():
-            if name in active and not feature.active:
-                raise Refusal(f"ETHTOOL_MSG_FEATURES_SET: {name} was requested and stays off: {_why(name, every)}", "switch on what it needs, or do without it")
-            if name not in asked and feature.active:
-                raise Refusal(f"ETHTOOL_MSG_FEATURES_SET: {name} stays on: the driver, or a device above this one, keeps it so")
+
+    def unmet(self, value: Value) -> Refusal:
+        """Why what was written does not read back."""
+        every, asked = self._every(), _asked(value)
+        members = self._members(every)
+        off = [name for name in members if name in asked and not members[name].active]
+        if off:
+            return Refusal(f"ETHTOOL_MSG_FEATURES_SET: {off[0]} was requested and stays off: {_why(off[0], every)}", "switch on what it needs, or do without it")
+        on = [name for name in members if name not in asked and members[name].active]
+        return Refusal(f"ETHTOOL_MSG_FEATURES_SET: {', '.join(on)} stays on: the driver, or a device above this one, keeps it so")
 
     def _every(self) -> dict[str, ethtool.Feature]:
         try:
@@ -70,6 +71,15 @@ class OffloadFeature:
 
         near = difflib.get_close_matches(self._key, [*every, *offloads.SHORT], 1)
         return f"did you mean {near[0]}? " if near else ""
+
+
+def same(one: Value, other: Value) -> bool:
+    """Are the same features asked for? Whether the kernel lets them be on hangs on others."""
+    return _asked(one) == _asked(other)
+
+
+def _asked(value: Value) -> set[str]:
+    return {str(item).removesuffix(_ASKED) for item in value} if isinstance(value, list) else set()
 
 
 def _value(members: Mapping[str, ethtool.Feature]) -> list[str]:

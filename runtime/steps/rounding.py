@@ -6,8 +6,16 @@ then does something else than it was told.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from compiler.bundle import Setting
 from runtime.knobs import Value
+
+if TYPE_CHECKING:
+    from compiler.bundle import Bundle
+    from runtime.context import Context
+    from runtime.steps import Step
 
 _GROUPS = ("ring", "coalesce")
 _SYSCTLS = ("net.netfilter.nf_conntrack_buckets",)
@@ -24,6 +32,29 @@ def near(setting: Setting, asked: Value, took: Value) -> bool:
 def told(asked: object, took: object) -> str:
     """For people."""
     return f"asked {asked}, the driver took {took}"
+
+
+def of_steps(steps: Iterable[Step]) -> list[tuple[str, str]]:
+    """What was rounded while these steps ran: the statement, and what became of it."""
+    return [(setting_of(step), words) for step in steps if (words := str(getattr(step, "rounded", "")))]
+
+
+def setting_of(step: Step) -> str:
+    """The knob of a step, and where it was written."""
+    return step.text.partition(": ")[0]
+
+
+def kept(context: Context, bundle: Bundle) -> list[tuple[str, str]]:
+    """What is in force of this bundle as the driver rounded it. Raises StepError when the memory of settings cannot be read."""
+    from runtime.steps import settings
+    from runtime.steps.saved_settings import SavedSettings
+
+    memory, found = SavedSettings(context.state), []
+    for setting in bundle.settings:
+        saved = memory.get(settings.device_name(context, setting), setting) if setting.group in _GROUPS or setting.key in _SYSCTLS else None
+        if saved is not None and saved.took is not None and str(saved.asked) == str(setting.value):
+            found.append((settings.place(setting), told(saved.asked, saved.took)))
+    return found
 
 
 def _number(value: Value) -> int | None:

@@ -12,7 +12,9 @@ from compiler.bundle import Bundle, Setting
 from compiler.tables import offloads
 from runtime.context import Context
 from runtime.knobs import Knob, Refusal, Value, knob
+from runtime.knobs.device_files import fitted
 from runtime.knobs.host import Sysctl
+from runtime.knobs.offloads import OffloadFeature, same
 from runtime.steps import Step, StepError, queue_settings, rounding
 from runtime.steps.saved_settings import Saved, SavedSettings, knob_key
 
@@ -86,15 +88,21 @@ class SettingStep:
             wanted = self._wanted(now)
         except Refusal as refusal:
             raise refusal_error(self.setting, refusal) from None
-        if now != wanted:
+        if not self._is(now, wanted):
             mend = "something else changes it too; find it, or take the setting out of the policy"
             raise StepError(place(self.setting), f"is {show(now)}, not {show(wanted)}", mend)
+
+    def _is(self, now: Value, wanted: Value) -> bool:
+        """An offload that is given back is asked for again, whether or not what it needs is there."""
+        return now == wanted or (self.is_restored and self.setting.group == "feature" and same(now, wanted))
 
     def _wanted(self, now: Value) -> Value:
         if self._exact is None:
             wanted = self._knob.resolve(self.setting.value)
             kept = self._kept.get(self._device, self.setting)
             return kept.took if kept is not None and kept.took is not None and kept.asked == wanted else wanted
+        if self.setting.group == "napi":
+            return fitted(self._exact, now)
         return queue_settings.fitted(self._exact, now) if self.setting.group in queue_settings.PER_QUEUE else self._exact
 
     def _turn(self) -> None:
@@ -103,14 +111,14 @@ class SettingStep:
         before = self._knob.read()
         wanted = self._wanted(before)
         self._kept_before = [(self.setting, self._kept.get(self._device, self.setting))]
-        if before == wanted:
+        if self._is(before, wanted):
             self._given_back(before)
             return
         self._keep(before)
         self.saved = {"before": before}
         try:
             self._knob.write(wanted)
-            if (now := self._knob.read()) != wanted:
+            if not self._is(now := self._knob.read(), wanted):
                 self._take(wanted, now)
         except Refusal:
             self.undo()
@@ -119,6 +127,8 @@ class SettingStep:
 
     def _take(self, asked: Value, took: Value) -> None:
         """Something else was set than was asked for: a rounding is kept and told, anything else refused."""
+        if isinstance(self._knob, OffloadFeature):
+            raise self._knob.unmet(asked)
         if self._exact is not None or not rounding.near(self.setting, asked, took) or not isinstance(took, int | str) or not isinstance(asked, int | str):
             raise Refusal(f"taken without a complaint, but it reads back {show(took)} instead of {show(asked)}", f"write {show(took)}, if that will do")
         self._kept.rounded(self._device, self.setting, asked, took)
