@@ -208,10 +208,22 @@ class Builder:
     def steer_hash(self, parts: Parts) -> syntax.SteerHash:
         protocols, fields = (p for p in parts if isinstance(p, tuple))
         everything = flat(parts)
-        symmetric = str(everything[-1]) == "symmetric" and isinstance(everything[-1], Leaf)
+        symmetric = any(isinstance(part, Leaf) and str(part) == "symmetric" for part in parts)
         return syntax.SteerHash(
-            protocols, fields, symmetric, preferred(parts), self.text(everything), self.span(everything)
+            protocols, fields, symmetric, only(parts, syntax.Word), preferred(parts), self.text(everything), self.span(everything)
         )
+
+    def hash_key(self, parts: Parts) -> syntax.Word:
+        return parts[1]  # type: ignore[no-any-return]
+
+    def steer_cpus(self, parts: Parts) -> syntax.SteerCpus:
+        kind = str(parts[1] if preferred(parts) else parts[0])
+        cpus = next(p for p in parts if isinstance(p, tuple))
+        everything = flat(parts)
+        return syntax.SteerCpus(kind, cpus, preferred(parts), self.text(everything), self.span(everything))
+
+    def steer_flows(self, parts: Parts) -> syntax.SteerFlows:
+        return syntax.SteerFlows(only(parts, syntax.Word), preferred(parts), self.text(parts), self.span(parts))
 
     def steer_default(self, parts: Parts) -> syntax.SteerDefault:
         return syntax.SteerDefault(parts[2], self.span(parts))

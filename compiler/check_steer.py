@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from compiler import ir, rule_names, syntax, units
 from compiler.findings import LiteralError
 from compiler.predicates import condition
@@ -14,6 +16,8 @@ _CPUS = ValueType("a CPU", ir.Field.PROTO, numbers("a CPU", 255))
 _QUEUES = ValueType("a queue", ir.Field.PROTO, numbers("a queue", 4095))
 _HASHED = ("tcp", "udp", "sctp")
 _HASH_FIELDS = {"addresses": ("src-ip", "dst-ip"), "ports": ("src-port", "dst-port")}
+_KEY = re.compile(r"([0-9a-f]{2})+|[0-9a-f]{2}(:[0-9a-f]{2})+", re.IGNORECASE)
+_KEY_SIZES = (16, 256)  # bytes; a flow of IPv6 with ports takes 40
 
 
 def steers(scope: Scope, blocks: list[syntax.Steer]) -> tuple[tuple[ir.Steer, ...], tuple[ir.Setting, ...]]:
@@ -39,6 +43,10 @@ def steers(scope: Scope, blocks: list[syntax.Steer]) -> tuple[tuple[ir.Steer, ..
     return tuple(found.values()), tuple(settings)
 
 
+_MOST_FLOWS = 1 << 24  # entries of a table in kernel memory
+_Statement = syntax.SteerQueues | syntax.SteerHash | syntax.SteerCpus | syntax.SteerFlows
+
+
 class _Steer:
     """One steering list while it is made. queues: how many the policy asks for, None when it does not say."""
 
@@ -62,6 +70,11 @@ class _Steer:
     def _item(self, item: object) -> None:
         if isinstance(item, syntax.SteerHash):
             self._hash(item)
+        elif isinstance(item, syntax.SteerCpus):
+            if cpus := self._numbers(item.cpus, _CPUS):
+                self._set(item, item.kind, "cpus", cpus)
+        elif isinstance(item, syntax.SteerFlows):
+            self._flows(item)
         elif isinstance(item, syntax.SteerRule) and self.default is not None:
             self.scope.error(
                 "N041",
@@ -105,10 +118,14 @@ class _Steer:
             )
             return
         self.names[name] = place
-        if target:
+        if target and target.kind == "drop" and node.prefer:
+            self.scope.error("N054", "a drop cannot be preferred: the packet is dropped, or it is not", node.span, "leave `prefer` out")
+        elif target:
             self.rules.append(ir.SteerRule(name, when, target, node.prefer, node.text, node.span))
 
     def _target(self, node: syntax.Target) -> ir.Target | None:
+        if node.kind == "drop":
+            return ir.Target("drop")
         if node.kind == "nic":
             return self._nic_target(node)
         if node.kind == "socket":
@@ -190,12 +207,34 @@ class _Steer:
                 continue
             for family in "46":
                 self._set(node, "hash", word.text + family, tuple(fields))
-        if node.symmetric:
+        if node.symmetric and node.key:
+            self.scope.error("N053", "`symmetric` sets the key itself", node.key.span, "keep `symmetric` or `key`")
+        elif node.symmetric:
             self._set(node, "hash", "symmetric", 1)
+        elif node.key:
+            self._key(node, self.scope.single(node.key))
 
-    def _set(
-        self, node: syntax.SteerQueues | syntax.SteerHash, group: str, key: str, value: int | tuple[int | str, ...]
-    ) -> None:
+    def _key(self, node: syntax.SteerHash, word: syntax.Word) -> None:
+        """`key 6d5a...`: the RSS hash key, in the digits that ethtool -x prints, with colons or without."""
+        least, most = _KEY_SIZES
+        if word.text == "random":
+            help = "leave `key` out: drivers draw a random one when the machine starts"
+            self.scope.error("N053", "a policy says which key, not that there is one", word.span, help)
+        elif not _KEY.fullmatch(word.text) or not least <= len(word.text.replace(":", "")) // 2 <= most:
+            help = f"write {least} to {most} bytes in hexadecimal digits, as many as the key has that `ethtool -x` shows"
+            self.scope.error("N033", f"`{word.text[:40]}` is not a hash key", word.span, help)
+        else:
+            self._set(node, "hash", "key", word.text.replace(":", "").lower())
+
+    def _flows(self, node: syntax.SteerFlows) -> None:
+        """`rfs flows 32k`: how many flows the kernel remembers the CPU of."""
+        word = self.scope.single(node.count)
+        try:
+            self._set(node, "rfs", "flows", units.count(word.text, "a number of flows", 1, _MOST_FLOWS))
+        except LiteralError as error:
+            self.scope.findings.literal(error, word.span)
+
+    def _set(self, node: _Statement, group: str, key: str, value: int | str | tuple[int | str, ...]) -> None:
         self.settings.append(ir.Setting(self.nic, group, key, value, node.prefer, node.text, node.span))
 
 

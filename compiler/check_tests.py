@@ -69,7 +69,9 @@ def _step(scope: Scope, program: ir.Program, node: syntax.TestStep) -> ir.Step |
         scope.error("N084", f"`{verdict.text}` is not a verdict", verdict.span, hint(verdict.text, _VERDICTS))
         return None
     chain = next((c for c in program.chains if (c.nic, c.direction) == (nic.name, place.direction)), None)
-    if rule is not None:
+    if rule is not None and rule.text.removeprefix(f"{nic.name}.").startswith("steer."):
+        _check_steer_rule(scope, program, nic.name, place, verdict, rule)
+    elif rule is not None:
         _check_rule(scope, nic.name, place, chain, verdict, rule)
     step = ir.Step(
         node.kind,
@@ -149,6 +151,19 @@ def _send(scope: Scope, node: syntax.TestStep, step: ir.Step) -> ir.Step | None:
         text=step.text,
         span=step.span,
     )
+
+
+def _check_steer_rule(scope: Scope, program: ir.Program, nic: str, place: syntax.Hook, verdict: syntax.Word, rule: syntax.Word) -> None:
+    """`is drop by steer.NAME`: a steer rule that drops; the others decide no verdict."""
+    steer = next((item for item in program.steers if item.nic == nic and place.direction == "in"), None)
+    targets = {r.name: r.target for r in steer.rules} if steer else {}
+    if steer and steer.default:
+        targets["default"] = steer.default
+    dropping = [f"steer.{name}" for name, target in targets.items() if target.kind == "drop"]
+    if rule.text.removeprefix(f"{nic}.") not in dropping:
+        scope.unknown(f"rule `to drop` in `steer {nic}` with the name", rule, dropping)
+    elif verdict.text != "drop":
+        scope.error("N084", f"`{rule.text}` can only drop a packet", verdict.span, f"write `is drop by {rule.text}`")
 
 
 def _check_rule(

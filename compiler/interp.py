@@ -28,7 +28,8 @@ PASS, DROP, HANDED_ON = "pass", "drop", "handed-on"
 class Judgement:
     """What happens to one packet. rule, steer, shape: full counter names ("" where nothing was counted); bytes: the frame's.
 
-    verdict: pass, drop, handed-on. target: where the steer rule sends it.
+    verdict: pass, drop, handed-on. rule: what decided it; for a packet that the filter passes and a steer rule drops that is the steer rule.
+    target: where the steer rule sends it: a `to queues` or `to cpus` names every queue or CPU that may take it.
     """
 
     verdict: str
@@ -117,10 +118,12 @@ class Interpreter:
             verdict, rule = self._filter(chain, look, packet, frame)
         if verdict == DROP:
             return Judgement(verdict, rule, len(frame))
-        if verdict == PASS:
-            self._remember(packet, frame, now)
         look.state = None
         steer, target = self._steer(nic, look, packet, verdict, len(frame)) if direction == "in" else ("", None)
+        if target is not None and target.kind == DROP:
+            return Judgement(DROP, steer, len(frame), steer, target)
+        if verdict == PASS and (target is None or target.kind not in ir.LEAVES_THE_STACK):
+            self._remember(packet, frame, now)
         return Judgement(verdict, rule, len(frame), steer, target, self._shape(nic, direction, look, len(frame)))
 
     def give(self, set_name: str, value: int, now: int, timeout: int | None = None) -> str:
@@ -167,7 +170,7 @@ class Interpreter:
                 self._count(f"{effect.set}.{'never' if answer == 'never' else 'full'}", size)
 
     def _remember(self, packet: Packet, frame: bytes, now: int) -> None:
-        """What passes is tracked, as the kernel tracks it, whichever rule passed it."""
+        """What passes and stays with the stack is tracked, as the kernel tracks it, whichever rule passed it."""
         if self._tracks and _is_ip(packet) and not packet.control:
             self._connections.state(packet, frame, now)
             self._connections.remember(packet, frame, now)
@@ -181,11 +184,11 @@ class Interpreter:
             return "", None
         steer, rules = found
         if verdict == HANDED_ON:
-            rules = tuple(r for r in rules if r.target is not None and r.target.kind not in ("nic", "socket"))
+            rules = tuple(r for r in rules if r.target is not None and r.target.kind not in ir.LEAVES_THE_STACK)
         rule = _first_match(rules, look, packet.control or None)
         if rule is not None:
             return self._count(rule.counter, size), rule.target
-        if steer.default is None or packet.control:
+        if steer.default is None or packet.control or (verdict == HANDED_ON and steer.default.kind in ir.LEAVES_THE_STACK):
             return "", None
         return self._count(f"{steer.name}.default", size), steer.default
 

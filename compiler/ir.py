@@ -217,11 +217,14 @@ class Nic:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a flow goes. kind: queues, cpus (numbers), socket (name), nic (name; routed by the FIB)."""
+    """Where a flow goes. kind: queues, cpus (numbers), socket (name), nic (name; routed by the FIB), drop."""
 
     kind: str
     numbers: tuple[int, ...] = ()
     name: str = ""
+
+
+LEAVES_THE_STACK = ("nic", "socket", "drop")  # targets whose packets no later stage sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +289,7 @@ class Shape:
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One knob. nic "" is the host. (group, key): ("channels","combined"), ("ring","rx"), ("coalesce","rx-usecs"),
-    ("feature","gro"), ("hash","tcp4"), ("hash","symmetric"), ("irq","cpus"), ("sysctl","net.ipv4.tcp_rmem") ... values as ethtool
+    ("feature","gro"), ("hash","tcp4"), ("hash","symmetric"), ("hash","key"), ("rps","cpus"), ("rfs","flows"), ("irq","cpus"), ("sysctl","net.ipv4.tcp_rmem") ... values as ethtool
     and sysctl spell them; lists are tuples. prefer: skipped and shown where it cannot be had."""
 
     nic: str

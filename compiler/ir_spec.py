@@ -177,6 +177,9 @@ def _target(target: ir.Target, nics: set[str]) -> Faults:
         yield from _known(target.name, nics)
     elif target.kind == "socket":
         yield from _name(target.name)
+    elif target.kind == "drop":
+        if target.numbers or target.name:
+            yield f"to drop {target.numbers} {target.name}: it goes nowhere"
     else:
         yield f"`{target.kind}` is no target"
 

@@ -6,12 +6,12 @@ CompileError (N7xx): never widened, narrowed or dropped (LANGUAGE.md, meaning 9)
 
 from __future__ import annotations
 
-from compiler import ir, place_settings
+from compiler import ir
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.place_chain import Findings, place_forward, place_in, place_out
-from compiler.place_settings import setting_name
+from compiler.place_settings import place_settings, setting_name
 from compiler.place_steer import place_steer
-from compiler.placed import ChainPlacement, NicPlacement, Placed, SteerPlacement
+from compiler.placed import STEERS_IN_XDP, ChainPlacement, NicPlacement, Placed, SteerPlacement
 from compiler.profile import Profile
 
 __all__ = ["ChainPlacement", "NicPlacement", "Placed", "SteerPlacement", "place", "setting_name"]
@@ -22,13 +22,10 @@ def place(program: ir.Program, profile: Profile) -> Placed:
     findings = Findings()
     nics = tuple(_place_nic(program, nic, index, profile, findings) for index, nic in enumerate(program.nics))
     forwards = tuple(place_forward(chain, findings) for chain in program.chains if chain.direction == "forward")
-    for setting in program.settings:
-        place_settings.check(setting, profile, findings)
-        findings.reason(setting_name(setting), "settings", place_settings.reason(program, setting), setting.span)
+    settings = place_settings(program, nics, profile, findings)
     if findings.diagnostics:
         raise CompileError(sorted(findings.diagnostics, key=_in_source_order))
-    settings = (*program.settings, *findings.settings)
-    return Placed(program, nics, forwards, settings, tuple(findings.reasons))
+    return Placed(program, nics, forwards, (*settings, *findings.settings), tuple(findings.reasons))
 
 
 def _place_nic(program: ir.Program, nic: ir.Nic, index: int, profile: Profile, findings: Findings) -> NicPlacement:
@@ -40,7 +37,7 @@ def _place_nic(program: ir.Program, nic: ir.Nic, index: int, profile: Profile, f
     shapes = tuple(shape for shape in program.shapes if shape.nic == nic.name)
     for shape in shapes:
         findings.reason(shape.name, "tc", _shape_reason(shape), shape.span)
-    if any(chain.early == "xdp" for chain in chains) or any(s.where in ("cpumap", "devmap", "xskmap") for s in steered):
+    if any(chain.early == "xdp" for chain in chains) or any(s.where in STEERS_IN_XDP for s in steered):
         _check_mode(nic, profile, findings)
         _keep_tags(program, nic, findings)
     return NicPlacement(nic, index, tuple(chains), tuple(steered), shapes)

@@ -1,4 +1,4 @@
-"""Placement of steering: in the NIC where it can be, else by XDP onto CPUs, devices and sockets."""
+"""Placement of steering: in the NIC where it can be, else by XDP onto CPUs, devices and sockets, else, of all packets, by the stack (RPS)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from compiler import ir
 from compiler.place_chain import Findings
-from compiler.place_ntuple import flow_specs, overlaps
+from compiler.place_flow_rules import FlowTable
+from compiler.place_ntuple import Words
 from compiler.place_reach import may_be_undecided
 from compiler.placed import ChainPlacement, SteerPlacement
 from compiler.profile import Profile
@@ -36,59 +37,73 @@ class _Steering:
         self.space = Space(program)
         self.incoming = next((chain for chain in chains if chain.chain.direction == "in"), None)
         self.queue_cpus = cpus_of_queues(program, nic.name)
-        self.in_nic = 0  # ntuple rules used
+        self.table = FlowTable(program, nic.name, profile, self.space)
 
     def place(self) -> list[SteerPlacement]:
         placed = [self._place_rule(rule, self.steer.rules[:index]) for index, rule in enumerate(self.steer.rules)]
         if self.steer.default is not None:
             rule = ir.SteerRule("default", ir.Const(True), self.steer.default, text="default", span=self.steer.span)
-            placed.append(self._place_default(rule))
+            placed.append(self._place_default(rule, [item for item in placed if item.where]))
         return placed
 
     def _place_rule(self, rule: ir.SteerRule, earlier: tuple[ir.SteerRule, ...]) -> SteerPlacement:
         if rule.target.kind == "queues":
             return self._place_queues(rule, earlier)
+        if rule.target.kind == "drop":
+            return self._place_drop(rule, earlier)
         return self._place_elsewhere(rule)
 
-    def _place_default(self, rule: ir.SteerRule) -> SteerPlacement:
+    def _place_default(self, rule: ir.SteerRule, others: list[SteerPlacement]) -> SteerPlacement:
+        """others: the rules that are placed somewhere, which RPS would not leave alone."""
         table = self.profile.rss.indirection
-        if rule.target.kind != "queues":
-            return self._place_elsewhere(rule)
-        if table:
+        if rule.target.kind == "drop":
+            return self._place_drop(rule, self.steer.rules)
+        if rule.target.kind == "queues" and table:
             self._need(rule, "rss", "indirection", rule.target.numbers)
             return self._done(rule, "rss", f"the NIC's RSS indirection table ({table} entries) spreads over these queues")
-        return self._on_cpus(rule, f"the target {self.profile.name!r} has no RSS indirection table")
+        queues = rule.target.kind == "queues"
+        cpus = self._serving(rule.target.numbers) if queues else rule.target.numbers
+        if cpus and not others and (why := self._no_redirect()):
+            return self._by_stack(rule, cpus, f"{why}; the stack (RPS) spreads over these CPUs: it can for all packets alike, not for some of them")
+        return self._on_cpus(rule, f"the target {self.profile.name!r} has no RSS indirection table") if queues else self._place_elsewhere(rule)
 
     def _place_queues(self, rule: ir.SteerRule, earlier: tuple[ir.SteerRule, ...]) -> SteerPlacement:
-        why_not, specs = self._nic_rules(rule, earlier)
+        why_not, specs = self.table.queues(rule, earlier)
         if why_not:
             return self._on_cpus(rule, why_not)
-        self.in_nic += len(specs)
-        for number, spec in enumerate(specs):
-            self._need(rule, "ntuple", f"{rule.name}/{number}", (*spec, "action", rule.target.numbers[0]))
-        return self._done(rule, "ntuple", f"{len(specs)} flow rule(s) in the NIC; later fragments carry no ports and follow RSS")
+        numbers = rule.target.numbers
+        named = self.table.contexts.get(numbers, "")
+        if named == rule.name:
+            self._need(rule, "rss-context", rule.name, numbers)
+        self._flow_rules(rule, specs)
+        how = f"that name the RSS context `{named}`, which spreads over {len(numbers)} queues" if named else "in the NIC"
+        return self._done(rule, "rss-context" if named else "ntuple", f"{len(specs)} flow rule(s) {how}; later fragments carry no ports and follow RSS")
 
-    def _nic_rules(self, rule: ir.SteerRule, earlier: tuple[ir.SteerRule, ...]) -> tuple[str, list[tuple[int | str, ...]]]:
-        """The flow rules for the NIC, or why it cannot have them."""
-        room = self.profile.ntuple.rules - self.in_nic
-        if not self.profile.ntuple.rules:
-            return f"the target {self.profile.name!r} has no ntuple table", []
-        if len(rule.target.numbers) != 1:
-            return "a flow rule in the NIC names one queue, and netc programs no RSS contexts yet", []
-        if other := next((item for item in earlier if overlaps(rule.when, item.when, self.space)), None):
-            return f"it overlaps `{other.text or other.name}` before it, and the NIC has an order of its own", []
-        specs = flow_specs(rule.when, self.program)
-        if specs is None:
-            return "the NIC's flow rules cannot say it exactly", []
-        if len(specs) > room:
-            return f"it takes {len(specs)} flow rules and the NIC has room for {room}", []
-        return "", specs
+    def _place_drop(self, rule: ir.SteerRule, earlier: tuple[ir.SteerRule, ...]) -> SteerPlacement:
+        """In XDP, behind the filter, counted. In the NIC as well where it can: it never sees all of them (fragments, tags)."""
+        self._check_leaves_stack(rule)
+        if self.nic.xdp == "none":
+            helps = "allow XDP on the nic, or drop them in the filter"
+            return self._cannot(rule, "N708", f"it needs XDP to drop what passed the filter, and nic {self.nic.name} says `xdp none`", helps)
+        why_not, specs = self.table.drops(rule, earlier, self.incoming.chain if self.incoming else None)
+        if why_not:
+            return self._done(rule, "drop", f"XDP drops it behind the filter and counts it; not in the NIC: {why_not}")
+        self._flow_rules(replace(rule, prefer=True), specs)  # where the NIC refuses them XDP still drops
+        why = f"{len(specs)} flow rule(s) drop in the NIC, before the filter and not counted; what it does not recognise XDP drops and counts"
+        return self._done(rule, "drop", why)
+
+    def _flow_rules(self, rule: ir.SteerRule, specs: list[Words]) -> None:
+        for number, spec in enumerate(specs):
+            self._need(rule, "ntuple", f"{rule.name}/{number}", spec)
 
     def _on_cpus(self, rule: ir.SteerRule, why: str) -> SteerPlacement:
         """A queue's flow goes to the CPU that serves the queue."""
+        target = ir.Target("cpus", self._serving(rule.target.numbers))
+        return self._by_xdp(replace(rule, target=target), rule, "cpumap", f"{why}; XDP moves it to the CPUs that serve these queues")
+
+    def _serving(self, queues: tuple[int, ...]) -> tuple[int, ...]:
         serving = self.queue_cpus
-        cpus = tuple(dict.fromkeys(serving[q % len(serving)] if serving else q for q in rule.target.numbers))
-        return self._by_xdp(replace(rule, target=ir.Target("cpus", cpus)), rule, "cpumap", f"{why}; XDP moves it to the CPUs that serve these queues")
+        return tuple(dict.fromkeys(serving[q % len(serving)] if serving else q for q in queues))
 
     def _place_elsewhere(self, rule: ir.SteerRule) -> SteerPlacement:
         match rule.target.kind:
@@ -111,17 +126,31 @@ class _Steering:
             self._need(rule, "require", "cpus", cpus)
         return self._done(rule, where, why, cpus)
 
+    def _by_stack(self, rule: ir.SteerRule, cpus: tuple[int, ...], why: str) -> SteerPlacement:
+        if obstacle := self._beyond(cpus):
+            return self._cannot(rule, *obstacle)
+        self._need(rule, "rps", "cpus", cpus)
+        return self._done(rule, "rps", why)
+
+    def _no_redirect(self) -> str:
+        """Why XDP cannot hand a packet to a CPU, a device or a socket here; "" where it can."""
+        if self.nic.xdp == "none":
+            return f"nic {self.nic.name} says `xdp none`"
+        return "" if self.profile.xdp.redirect else f"the target {self.profile.name!r} has no XDP redirect"
+
     def _xdp_obstacle(self, rule: ir.SteerRule, where: str) -> tuple[str, str, str] | None:
         """Code, words and help of what keeps XDP from doing it."""
-        if self.nic.xdp == "none" or not self.profile.xdp.redirect:
-            whose = f"nic {self.nic.name} says `xdp none`" if self.nic.xdp == "none" else f"the target {self.profile.name!r} has no XDP redirect"
+        if whose := self._no_redirect():
             return "N708", f"it needs XDP to redirect, and {whose}", "allow XDP on the nic, steer to queues, or write `prefer`"
         if where != "cpumap":
             return None
         if self.incoming is not None and self.incoming.late and not self.profile.xdp.cpumap_metadata:
             helps = "put no stateful rule in the filter, or use a kernel from 6.16 on"
             return "N710", "a redirect to a CPU loses the XDP metadata here, which carries verdicts to the stateful rules", helps
-        beyond = [cpu for cpu in rule.target.numbers if self.profile.cpus and cpu >= self.profile.cpus]
+        return self._beyond(rule.target.numbers)
+
+    def _beyond(self, cpus: tuple[int, ...]) -> tuple[str, str, str] | None:
+        beyond = [cpu for cpu in cpus if self.profile.cpus and cpu >= self.profile.cpus]
         if beyond:
             helps = f"name CPUs from 0 to {self.profile.cpus - 1}, or write `prefer`"
             return "N709", f"CPU {', '.join(map(str, beyond))} is not in the target {self.profile.name!r}, which has {self.profile.cpus}", helps
@@ -157,7 +186,7 @@ class _Steering:
         return SteerPlacement(rule, "")
 
     def _need(self, rule: ir.SteerRule, group: str, key: str, value: tuple[int | str, ...]) -> None:
-        name = key if group == "rss" else f"{self.steer.name}.{key}" if group == "ntuple" else f"{self.steer.name}.{rule.name}.{key}"
+        name = key if group in ("rss", "rss-context", "rps") else f"{self.steer.name}.{key}" if group == "ntuple" else f"{self.steer.name}.{rule.name}.{key}"
         self.findings.settings.append(ir.Setting(self.nic.name, group, name, value, rule.prefer, rule.text or rule.name, rule.span))
 
     def _done(self, rule: ir.SteerRule, where: str, why: str, cpus: tuple[int, ...] = ()) -> SteerPlacement:

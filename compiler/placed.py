@@ -20,9 +20,13 @@ class ChainPlacement:
     late: str
 
 
+STEERS_IN_XDP = ("cpumap", "devmap", "xskmap", "drop")
+
+
 @dataclass(frozen=True, slots=True)
 class SteerPlacement:
-    """Where one steer rule runs: ntuple, rss (the NIC), cpumap, devmap, xskmap (XDP), or "" (preferred and not to be had).
+    """Where one steer rule runs: ntuple, rss-context, rss (the NIC), cpumap, devmap, xskmap, drop (XDP), rps (the stack), or "" (preferred and
+    not to be had).
 
     cpus: for cpumap the CPUs that serve the target, in order.
     """

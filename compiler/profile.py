@@ -22,6 +22,7 @@ _SHIPPED = Path(__file__).parent / "profiles"
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
 FlowKind = Literal["tcp4", "udp4", "sctp4", "ah4", "esp4", "ip4", "tcp6", "udp6", "sctp6", "ah6", "esp6", "ip6", "ether"]  # as ethtool -N names them
 HashFunction = Literal["toeplitz", "xor", "crc32"]  # as ethtool -x names them
+HashTransform = Literal["symmetric-xor", "symmetric-or-xor"]  # as ethtool -X xfrm names them
 
 _HELP = "write one with: netc probe DEV -o FILE"
 
@@ -67,7 +68,8 @@ class Ntuple(_Strict, frozen=True):
 class Rss(_Strict, frozen=True):
     """indirection: entries of the RSS indirection table; 0: none. fields: the hash's packet fields can be set. key: it has a hash key, of
     key_size bytes (0: unknown). symmetric: both directions of a flow can be hashed alike. contexts: how many can be made beside the main
-    one. functions: the hash functions that can be chosen, the one in use first (empty: unknown)."""
+    one. functions: the hash functions that can be chosen, the one in use first (empty: unknown). transforms: what it can do to a flow before
+    it is hashed, so that both directions hash alike (RXH_XFRM_SYM_XOR, RXH_XFRM_SYM_OR_XOR); the first is taken."""
 
     indirection: _Count = 0
     fields: bool = False
@@ -76,6 +78,7 @@ class Rss(_Strict, frozen=True):
     key_size: _Count = 0
     contexts: _Count = 0
     functions: tuple[HashFunction, ...] = ()
+    transforms: tuple[HashTransform, ...] = ()
 
 
 class Channels(_Strict, frozen=True):
@@ -96,7 +99,8 @@ class Rings(_Strict, frozen=True):
 class Profile(_Strict, frozen=True):
     """queues: most receive queues (0: unknown). cpus: CPUs of the machine (0: unknown, then only the runtime can check them).
 
-    qdiscs, classifiers: the kinds that the kernel has (empty: unknown). hw_tc_offload: tc rules can be handed to the NIC. mtu: bytes, as it
+    qdiscs, classifiers: the kinds that the kernel has (empty: unknown). hw_tc_offload: tc rules can be handed to the NIC. lro: it merged packets (LRO
+    or hardware GRO was on) when it was probed. mtu: bytes, as it
     was set when the NIC was probed (0: unknown). numa: the memory node that the NIC hangs on (-1: unknown, or there is only one)."""
 
     format: str
@@ -115,6 +119,7 @@ class Profile(_Strict, frozen=True):
     qdiscs: tuple[str, ...] = ()
     classifiers: tuple[str, ...] = ()
     hw_tc_offload: bool = False
+    lro: bool = False
     facts: dict[str, Any] = {}
 
 

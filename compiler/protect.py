@@ -23,6 +23,7 @@ from compiler.space import Box, Region, Shape, Space, whole_shapes
 _SWAPPED = {Field.SRC: Field.DST, Field.DST: Field.SRC, Field.SPORT: Field.DPORT, Field.DPORT: Field.SPORT,
             Field.ETH_SRC: Field.ETH_DST, Field.ETH_DST: Field.ETH_SRC}  # fmt: skip
 _MOST_PIECES = 32  # boxes that a region is broken into before the rest of the cuts wait
+_AWAY = ("take a packet that is protected away from the stack", "drop a packet that is protected")
 _ONE_WAY = (Field.TCP_FLAGS, Field.ICMP_TYPE, Field.ICMP_CODE, Field.TTL, Field.DSCP, Field.LENGTH)
 
 
@@ -131,16 +132,16 @@ def _steered(left: _Left, rules: Sequence[ir.SteerRule], default: ir.Target | No
     for rule in rules:
         if left.misses(rule.when):
             continue
-        if rule.target.kind in ("nic", "socket") and (taken := left.part(rule.when)):
-            message = f"`{rule.text or rule.name}` can take a packet that is protected away from the stack"
+        if rule.target.kind in ir.LEAVES_THE_STACK and (taken := left.part(rule.when)):
+            message = f"`{rule.text or rule.name}` can {_AWAY[rule.target.kind == 'drop']}"
             yield _finding("N603", message, protect, rule.span, taken, steer)
             return
         if not rule.prefer:  # else the device may not have it, and the next rule gets its packets
             left.take(rule.when)
         if not left.region:
             return
-    if default is not None and default.kind in ("nic", "socket") and (rest := left.rest()):
-        yield _finding("N603", "the default target takes packets that are protected away from the stack", protect, steer.span, rest, steer)
+    if default is not None and default.kind in ir.LEAVES_THE_STACK and (rest := left.rest()):
+        yield _finding("N603", f"the default target can {_AWAY[default.kind == 'drop']}", protect, steer.span, rest, steer)
 
 
 def _finding(code: str, message: str, protect: ir.Protect, span: ir.Span, cut: Region, place: ir.Chain | ir.Steer) -> Diagnostic:

@@ -84,7 +84,7 @@ def _words(judgement: Judgement, step: ir.Step) -> str:
     """The judgement as a policy writes it: with the rule where the step names one, in the way in which it names it."""
     if not step.rule:
         return judgement.verdict
-    short = judgement.rule.removeprefix(f"{step.nic}.{step.direction}.")
+    short = judgement.rule.removeprefix(f"{step.nic}.").removeprefix(f"{step.direction}.")  # of a steer rule: steer.NAME
     return f"{judgement.verdict} by {judgement.rule if judgement.rule == step.rule else short or 'no rule'}"
 
 
@@ -168,7 +168,7 @@ def _full_name(program: ir.Program, step: ir.Step) -> str:
     names = [c.name for c in program.chains if (c.nic, c.direction) == (step.nic, step.direction)]
     if any(step.rule.startswith(f"{name}.") for name in names):
         return step.rule
-    return f"{step.nic}.{step.direction}.{step.rule}"
+    return f"{step.nic}.{step.rule}" if step.rule.startswith("steer.") else f"{step.nic}.{step.direction}.{step.rule}"
 
 
 def _address(ordinal: int) -> dict[str, object]:

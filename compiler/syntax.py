@@ -191,7 +191,7 @@ class Filter(Node, frozen=True, gc=False):
 
 
 class Target(Node, frozen=True, gc=False):
-    """kind: queue, queues, cpu, cpus, socket, nic."""
+    """kind: queue, queues, cpu, cpus, socket, nic, drop."""
 
     kind: str
     words: tuple[Word, ...]
@@ -221,6 +221,26 @@ class SteerHash(Node, frozen=True, gc=False):
     protocols: tuple[Word, ...]
     fields: tuple[Word, ...]
     symmetric: bool
+    key: Word | None
+    prefer: bool
+    text: str
+    span: Span
+
+
+class SteerCpus(Node, frozen=True, gc=False):
+    """kind: rps, xps."""
+
+    kind: str
+    cpus: tuple[Word, ...]
+    prefer: bool
+    text: str
+    span: Span
+
+
+class SteerFlows(Node, frozen=True, gc=False):
+    """RFS: a table of so many flows."""
+
+    count: Word
     prefer: bool
     text: str
     span: Span

@@ -20,8 +20,8 @@ from runtime.context import Context
 from runtime.steps import Step
 
 BACKENDS = ("settings", "tc", "nft", "xdp", "record")
-_FLIP_ORDER = ("fence", "xdp", "nft", "fence off", "xdp off", "tc", "settings")  # a step's `flips`, or else its backend
-_REMOVAL_ORDER = ("settings", "tc", "nft", "xdp", "xdp off")
+_FLIP_ORDER = ("fence", "xdp", "nft", "fence off", "xdp off", "tc", "settings", "settings last")  # a step's `flips`, or else its backend
+_REMOVAL_ORDER = ("settings", "tc", "nft", "xdp", "xdp off", "settings last")
 
 
 @dataclass(frozen=True, slots=True)

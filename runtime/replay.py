@@ -21,6 +21,7 @@ from runtime.backends import bpf
 
 MIN_FRAME = 14  # bytes: the kernel's test run refuses less
 _XDP_DROP = 1
+_NOTHING = 0xFFFFFFFF  # in the scratch: no rule judged the packet
 
 
 class ReplayError(Exception):
@@ -95,6 +96,7 @@ class Program:
         maps = {item.role: item.id for item in bundle.maps if item.id in code.maps and item.role in ("clock", "scratch")}
         self._fd = made.programs[code.name]
         self._counters: Mapping[int, Counter] = {c.index: c for c in bundle.counters if c.program == code.name}
+        self._filters = bool(_chain_counters(bundle, code))
         self._clock = made.maps.get(maps.get("clock", -1))
         if "scratch" not in maps:
             raise ReplayError(f"program {code.name} has no scratch map: compile the policy again")
@@ -114,6 +116,8 @@ class Program:
         except bpf.BpfError as error:
             raise ReplayError(f"packet {n} ({len(frame)} bytes): the kernel refuses to run it: {os.strerror(error.errno or 0)}") from None
         index = struct.unpack_from("=I", self._scratch, cpu * SCRATCH_SIZE)[0]
+        if index == _NOTHING and not self._filters and answer.retval != _XDP_DROP:
+            return Judged(n, "pass", "", len(frame))  # it steers only
         counter = self._counters.get(index)
         if counter is None:
             raise ReplayError(f"packet {n}: the program named no rule (scratch {index}): compile the policy again")

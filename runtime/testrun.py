@@ -73,9 +73,9 @@ class XdpKernel:
     def judge(self, step: Step, frame: bytes, time: int) -> Judgement:
         nic = step["nic"]
         stages = self._stages.get(f"{nic}.{step['direction']}")
-        if not stages:
-            return "pass", ""  # no filter block: everything passes, uncounted
-        if step["direction"] != "in" or "xdp" not in stages:
+        if not stages and not (step["direction"] == "in" and self._engine.judges(nic)):
+            return "pass", ""  # no filter block, and nothing that steers: everything passes, uncounted
+        if step["direction"] != "in" or (stages and "xdp" not in stages):
             raise NeedsStack
         judged = self._engine.judge(nic, frame, time)
         if judged.verdict == "handed-on":

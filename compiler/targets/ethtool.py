@@ -31,6 +31,7 @@ NUMBERS: dict[str, dict[str, tuple[int, int]]] = {
     "coalesce": {**{key: _COUNT for key in _COALESCE}, **{key: _SWITCH for key in ("adaptive-rx", "adaptive-tx", "cqe-mode-rx", "cqe-mode-tx")}},
     "pause": {key: _SWITCH for key in ("autoneg", "rx", "tx")},
     "vlan": {"tags-in-frame": _SWITCH},
+    "rfs": {"flows": (1, 1 << 24)},
     "napi": {"gro-flush-timeout": _COUNT, "defer-hard-irqs": (0, (1 << 31) - 1), "irq-suspend-timeout": _COUNT, "threaded": _SWITCH},
     "link": {"txqueuelen": _COUNT},
 }  # fmt: skip
@@ -38,6 +39,7 @@ MAX = ("channels", "ring")
 SWITCHES = ("feature", "priv-flag")  # any name: the device has the list of them
 CPU_LISTS = ("irq", "xps", "rps")
 HOST = ("sysctl", "buffers")  # buffers: sysctls whose values are the least
+TRANSFORMS = ("symmetric-xor", "symmetric-or-xor")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.+/ -]{0,62}\Z", re.IGNORECASE)
 _SYSCTL = re.compile(r"net(\.[a-z0-9][a-z0-9_/-]*){1,6}\Z", re.IGNORECASE)
 
@@ -116,9 +118,11 @@ def _judge_number(group: str, key: str, value: object) -> tuple[str, str]:
 
 def _judge_hash(key: str, value: object) -> tuple[str, str]:
     if key == "symmetric":
-        return "", "" if value in (0, 1) else "on or off"
+        return "", "" if value in (0, 1, *TRANSFORMS) else "on or off"
+    if key == "key":
+        return "", "" if isinstance(value, str) and re.fullmatch(r"([0-9a-f]{2})+", value) else "bytes in hexadecimal digits"
     if key not in _FLOWS:
-        return f"hash has: {', '.join(_FLOWS)}, symmetric", ""
+        return f"hash has: {', '.join(_FLOWS)}, symmetric, key", ""
     right = isinstance(value, tuple) and value and len(set(value)) == len(value) and set(value) <= set(FIELDS)
     return "", "" if right else f"one or more of {', '.join(FIELDS)}"
 
@@ -134,9 +138,9 @@ def _judge_list(group: str, key: str, value: object) -> tuple[str, str]:
     numbers = isinstance(value, tuple) and value and all(isinstance(item, int) and 0 <= item < 65536 for item in value)
     if (group in CPU_LISTS and key == "cpus") or group == "require":
         return "", "" if numbers else "a list of CPUs: 0-3"
-    if (group, key) == ("rss", "indirection"):
+    if (group, key) == ("rss", "indirection") or group == "rss-context":
         return "", "" if numbers else "a list of queues: 0-3"
     if group == "ntuple":
         return "", "" if isinstance(value, tuple) and len(value) >= 3 else "a flow type, its fields and an action"
-    groups = (*NUMBERS, *SWITCHES, *CPU_LISTS, *HOST, "hash", "rss")
+    groups = (*NUMBERS, *SWITCHES, *CPU_LISTS, *HOST, "hash", "rss", "rss-context", "ntuple")
     return f"settings are grouped as: {', '.join(sorted(groups))}", ""

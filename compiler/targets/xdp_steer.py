@@ -1,14 +1,14 @@
-"""Steering in XDP → C: cpumap, devmap with a FIB look-up, xskmap. NIC-placed rules stand in the list so that first match holds."""
+"""Steering in XDP → C: cpumap, devmap with a FIB look-up, xskmap, drop. NIC-placed rules stand in the list so that first match holds."""
 
 from __future__ import annotations
 
 import struct
 
 from compiler import ir, place
+from compiler.placed import STEERS_IN_XDP
 from compiler.targets import c_expr
 from compiler.targets.c_program import CProgram, counter
 
-IN_XDP = ("cpumap", "devmap", "xskmap")
 CPU_QUEUE = 2048  # packets that wait for a cpumap CPU
 _DEVICES = 16  # bundle.Nic.index
 _SOCKETS = 256  # receive queues
@@ -16,7 +16,7 @@ _SOCKETS = 256  # receive queues
 
 def needed(nic: place.NicPlacement) -> bool:
     """Whether some of the nic's steering runs in XDP."""
-    return any(placed.where in IN_XDP for placed in nic.steer)
+    return any(placed.where in STEERS_IN_XDP for placed in nic.steer)
 
 
 def steering(c: CProgram, steer: ir.Steer, nic: place.NicPlacement, indices: dict[str, int]) -> str:
@@ -35,14 +35,16 @@ def steering(c: CProgram, steer: ir.Steer, nic: place.NicPlacement, indices: dic
 
 def _add_counter(c: CProgram, steer: ir.Steer, rule: ir.SteerRule) -> int:
     kind = "default" if rule.name == "default" else "rule"
-    return c.add_counter(counter(f"{steer.name}.{rule.name}", "steer", kind, "", rule.span, rule.text))
+    verdict = "drop" if rule.target.kind == "drop" else ""
+    return c.add_counter(counter(f"{steer.name}.{rule.name}", "steer", kind, verdict, rule.span, rule.text))
 
 
 def _rule(c: CProgram, placed: place.SteerPlacement, index: int, condition: str, nic: place.NicPlacement, indices: dict[str, int]) -> str:
-    if placed.rule.target.kind in ("nic", "socket"):  # these leave the stack: only what was judged for good
+    if placed.rule.target.kind in ir.LEAVES_THE_STACK:  # these leave the stack: only what was judged for good
         condition = f"!p->handed && {condition}"
     action = _action(c, placed, nic, indices)
-    return f"    if ({condition}) {{ p->steered = {index}; COUNT({index}, bytes); return {action}; }}\n"
+    decided = f"p->judged = {index}; " if placed.where == "drop" else ""  # the filter's rule is counted already; this one has the last word
+    return f"    if ({condition}) {{ {decided}p->steered = {index}; COUNT({index}, bytes); return {action}; }}\n"
 
 
 def _action(c: CProgram, placed: place.SteerPlacement, nic: place.NicPlacement, indices: dict[str, int]) -> str:
@@ -57,6 +59,8 @@ def _action(c: CProgram, placed: place.SteerPlacement, nic: place.NicPlacement, 
             name = f"{nic.nic.name}.socket.{placed.rule.target.name}"
             sockets = c.add_map(name, "xskmap", 4, 4, _SOCKETS, scope="persistent", role="sockets")
             return f"bpf_redirect_map(MAP({sockets}), ctx->rx_queue_index, XDP_PASS)"
+        case "drop":
+            return "XDP_DROP"
     return "XDP_PASS"  # the NIC has done it, or it was preferred and is not to be had
 
 

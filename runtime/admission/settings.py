@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 from compiler.bundle import Setting
 from runtime.admission.refusal import refuse
 from runtime.backends import ethtool_ioctl
-from runtime.knobs import Refusal, host
+from runtime.knobs import Refusal, host, steering
 
 _U32 = (1 << 32) - 1
 _MOST = 65535  # queues and CPUs
@@ -15,7 +16,9 @@ _NUMBERS = ("channels", "ring", "coalesce", "pause", "napi", "link")
 _SYSCTLS = ("sysctl", "buffers")
 _KEYS = {"napi": ("gro-flush-timeout", "defer-hard-irqs", "irq-suspend-timeout", "threaded"), "link": ("txqueuelen",)}
 _SWITCHES = ("feature", "priv-flag", "vlan")
-_LISTS = ("rss", "irq", "xps", "rps", "require")
+_LISTS = ("rss", "rss-context", "irq", "xps", "rps", "require")
+_MOST_FLOWS = 1 << 24
+_KEY = re.compile(r"(?:[0-9a-f]{2}){1,256}")
 _LINE = 256  # characters of a sysctl's value
 
 
@@ -44,6 +47,8 @@ def _wrong(setting: Setting) -> str:
     if group in _NUMBERS:
         right = (group in ("channels", "ring") and value == "max") or (isinstance(value, int) and 0 <= value <= _U32)
         return "" if right else "a number of 32 bits"
+    if (group, setting.key) == ("hash", "symmetric") and value in steering.TRANSFORMS:
+        return ""
     if group in _SWITCHES or (group, setting.key) == ("hash", "symmetric"):
         return "" if value in (0, 1) else "0 or 1"
     if group in _LISTS:
@@ -55,6 +60,10 @@ def _wrong(setting: Setting) -> str:
     if group == "sysctl":
         text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         return "" if text and len(text) < _LINE and text.isprintable() else "one line of text"
+    if group == "rfs":
+        return "" if isinstance(value, int) and 0 < value <= _MOST_FLOWS else f"a number of flows up to {_MOST_FLOWS}"
+    if (group, setting.key) == ("hash", "key"):
+        return "" if isinstance(value, str) and _KEY.fullmatch(value) else "a hash key in hexadecimal digits"
     if group == "hash":
         fields = set(value) if isinstance(value, tuple) else {value}
         return "" if setting.key in ethtool_ioctl.FLOW_TYPES and fields <= set(ethtool_ioctl.HASH_FIELDS) else "what a hash covers"

@@ -91,7 +91,7 @@ __all__ = [
 
 PROG_TYPES = {"sched_cls": 3, "xdp": 6}  # enum bpf_prog_type
 XDP, TCX_INGRESS, TCX_EGRESS = 37, 46, 47  # enum bpf_attach_type
-XDP_FLAGS_SKB, XDP_FLAGS_DRV = 2, 4  # include/uapi/linux/if_link.h
+XDP_FLAGS_SKB, XDP_FLAGS_DRV, XDP_FLAGS_HW = 2, 4, 8  # include/uapi/linux/if_link.h
 TEST_XDP_LIVE_FRAMES = 2  # BPF_F_TEST_XDP_LIVE_FRAMES
 _F_XDP_HAS_FRAGS = 1 << 5
 _F_REPLACE = 1 << 2
@@ -144,8 +144,10 @@ class TestRun(NamedTuple):
     ctx_out: bytes = b""
 
 
-def load_program(kind: str, code: bytes, fds: Mapping[int, int], name: str = "", attach_type: int = 0, frags: bool = False) -> int:
+def load_program(kind: str, code: bytes, fds: Mapping[int, int], name: str = "", attach_type: int = 0, frags: bool = False, offload: int = 0) -> int:
     """Load bytecode whose ld_imm64 hold symbolic map ids (source register 1: a map, 2: its value); `fds` says what they stand for.
+
+    offload: the ifindex of the NIC that is to run it (0: the host).
 
     Raises BpfError with the verifier's words; KeyError names an id without a descriptor.
     """
@@ -154,12 +156,12 @@ def load_program(kind: str, code: bytes, fds: Mapping[int, int], name: str = "",
         known = kernel_calls.of_this_kernel()
         if known:
             with contextlib.suppress(BpfError):  # a kernel that names the function may still refuse it
-                return _load(kind, kernel_calls.resolved(patched, known), name, attach_type, frags)
+                return _load(kind, kernel_calls.resolved(patched, known), name, attach_type, frags, offload)
         patched = kernel_calls.without(patched)
-    return _load(kind, patched, name, attach_type, frags)
+    return _load(kind, patched, name, attach_type, frags, offload)
 
 
-def _load(kind: str, code: bytes, name: str, attach_type: int, frags: bool) -> int:
+def _load(kind: str, code: bytes, name: str, attach_type: int, frags: bool, offload: int) -> int:
     insns, license_ = sys.buffer_of(code), sys.buffer_of(b"GPL\0")
     flags = _F_XDP_HAS_FRAGS if frags else 0
     what = f"load {kind} program {name or '(unnamed)'} ({len(code) // 8} instructions)"
@@ -167,7 +169,7 @@ def _load(kind: str, code: bytes, name: str, attach_type: int, frags: bool) -> i
     def attempt(log: ctypes.Array[ctypes.c_char] | None) -> int:
         log_part = (1, _LOG_SIZE, sys.pointer(log)) if log is not None else (0, 0, 0)
         head = (PROG_TYPES[kind], len(code) // 8, sys.pointer(insns), sys.pointer(license_))
-        tail = (0, flags, sys.object_name(name), 0, attach_type)
+        tail = (0, flags, sys.object_name(name), offload, attach_type)
         return sys.call(sys.PROG_LOAD, struct.pack("=2I2Q2IQ2I16s2I", *head, *log_part, *tail), what)
 
     try:

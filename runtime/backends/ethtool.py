@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from runtime.backends import netlink
 from runtime.backends.netlink import Generic, attr, attributes, each_attribute, nest, number, text
 
 _HEADER, _HEADER_DEV_NAME = 1, 2
 _FEATURES_GET, _FEATURES_SET = 11, 12
 _PRIVFLAGS_GET, _PRIVFLAGS_SET, _PRIVFLAGS = 13, 14, 2
 _FEATURES = {"hw": 2, "wanted": 3, "active": 4, "nochange": 5}
+_SS_STATS, _SS_FEATURES = 1, 4  # enum ethtool_stringset
 _NOMASK, _BITS, _BIT, _BIT_NAME, _BIT_VALUE = 1, 3, 1, 2, 3
 
 
@@ -118,6 +118,11 @@ def set_private_flags(device: str, flags: Mapping[str, bool]) -> None:
     _ask(_PRIVFLAGS_SET, device, nest(_PRIVFLAGS, _bitset(flags)))
 
 
+def statistics(device: str) -> list[str]:
+    """The names of the driver's own counters (ethtool -S). Raises NetlinkError."""
+    return _strings(_SS_STATS, nest(_HEADER, attr(_HEADER_DEV_NAME, device)))
+
+
 def _ask(command: int, device: str, payload: bytes = b"") -> bytes:
     with Generic("ethtool") as ethtool:
         answers = ethtool.request(command, nest(_HEADER, attr(_HEADER_DEV_NAME, device)) + payload)
@@ -139,9 +144,14 @@ def _bits(bitset: bytes) -> Iterator[str]:
 
 
 def _feature_names() -> list[str]:
-    """The kernel's own list of feature names (string set 4, ETH_SS_FEATURES)."""
-    stringset = nest(1, attr(1, 4))  # STRINGSETS_STRINGSET: STRINGSET_ID
+    """The kernel's own list of feature names."""
+    return _strings(_SS_FEATURES, nest(_HEADER))
+
+
+def _strings(which: int, header: bytes) -> list[str]:
+    """One string set, of the kernel or of the device that the header names; [] where there are none."""
+    stringset = nest(1, attr(1, which))  # STRINGSETS_STRINGSET: STRINGSET_ID
     with Generic("ethtool") as ethtool:
-        answer = ethtool.request(1, nest(_HEADER) + nest(2, stringset))[0]
-    strings = attributes(attributes(attributes(answer)[2])[1])[3]
-    return [text(name) for _, item in each_attribute(strings) if (name := netlink.attributes(item).get(2))]
+        answer = ethtool.request(1, header + nest(2, stringset))[0]
+    strings = attributes(attributes(attributes(answer).get(2, b"")).get(1, b"")).get(3, b"")
+    return [text(name) for _, item in each_attribute(strings) if (name := attributes(item).get(2))]

@@ -15,7 +15,8 @@ from runtime.backends.netlink import NETLINK_ROUTE, NetlinkError, Socket, attr, 
 
 _RTM_GETLINK, _RTM_GETNSID = 18, 90
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1, 3, 4, 5, 18, 37
-_IFLA_XDP, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 43, 31, 32
+_IFLA_XDP, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES, _IFLA_CARRIER, _IFLA_MIN_MTU, _IFLA_MAX_MTU = 43, 31, 32, 33, 50, 51
+_IFF_UP = 1
 _IFLA_INFO_KIND, _IFLA_INFO_SLAVE_KIND, _IFLA_XDP_ATTACHED, _IFLA_XDP_PROG_ID = 1, 4, 2, 4
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 _ATTACHED = {0: "none", 1: "native", 2: "generic", 3: "offload", 4: "several"}
@@ -27,6 +28,7 @@ class Link:
 
     peer_netns: -1 when the peer is in the same namespace, else this namespace's id of the peer's. port_of: the kind of device that this
     one is a port of (bridge, bond, vrf, openvswitch, …), "" for none. address: the link-layer address.
+    up: it was taken up (IFF_UP); carrier: the link carries packets. min_mtu, max_mtu: in bytes; 0: the driver names none.
     """
 
     ifindex: int
@@ -41,6 +43,10 @@ class Link:
     peer_netns: int
     port_of: str = ""
     address: bytes = b""
+    up: bool = False
+    carrier: bool = False
+    min_mtu: int = 0
+    max_mtu: int = 0
 
 
 def get(device: str) -> Link:
@@ -89,7 +95,7 @@ def _netnsid(path: Path) -> int:
 
 
 def _decode(answer: bytes) -> Link:
-    ifindex = struct.unpack_from("=i", answer, 4)[0]
+    ifindex, flags = struct.unpack_from("=iI", answer, 4)
     found = attributes(answer[16:])
     info = attributes(found.get(_IFLA_LINKINFO, b""))
     xdp = attributes(found.get(_IFLA_XDP, b""))
@@ -107,4 +113,8 @@ def _decode(answer: bytes) -> Link:
         peer_netns=netlink.number(netnsid) if netnsid is not None else -1,
         port_of=text(info.get(_IFLA_INFO_SLAVE_KIND, b"")),
         address=found.get(_IFLA_ADDRESS, b""),
+        up=bool(flags & _IFF_UP),
+        carrier=number(found.get(_IFLA_CARRIER, b"\0")) == 1,
+        min_mtu=number(found.get(_IFLA_MIN_MTU, b"\0")),
+        max_mtu=number(found.get(_IFLA_MAX_MTU, b"\0")),
     )

@@ -1,6 +1,6 @@
 """The kernel's netdev family: a device's XDP features, its queues and NAPI instances with their interrupts.
 
-Source: Documentation/netlink/specs/netdev.yaml. From kernel 6.3 on (queues and NAPI 6.8); before, every call is a NetlinkError.
+Source: Documentation/netlink/specs/netdev.yaml. From kernel 6.3 on (queues and NAPI 6.8, counters of queues 6.10); before, every call is a NetlinkError.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from runtime.backends.netlink import NLM_F_DUMP, Generic, attr, attributes, number
 
-_DEV_GET, _QUEUE_GET, _NAPI_GET, _NAPI_SET = 1, 10, 11, 14
+_DEV_GET, _QUEUE_GET, _NAPI_GET, _QSTATS_GET, _NAPI_SET = 1, 10, 11, 12, 14
+_SCOPE, _OF_EACH_QUEUE = 4, 1  # NETDEV_A_QSTATS_SCOPE, NETDEV_QSTATS_SCOPE_QUEUE
 _NAPI = {"defer-hard-irqs": (5, 4), "gro-flush-timeout": (6, 8), "irq-suspend-timeout": (7, 8), "threaded": (8, 4)}  # (number, size in bytes)
 XDP_FEATURES = ("basic", "redirect", "ndo-xmit", "xsk-zerocopy", "hw-offload", "rx-sg", "ndo-xmit-sg")
 
@@ -55,3 +56,9 @@ def set_napi(napi: int, key: str, value: int) -> None:
     kind, size = _NAPI[key]
     with Generic("netdev") as netdev:
         netdev.request(_NAPI_SET, attr(2, napi) + attr(kind, value, size))
+
+
+def counted_queues(ifindex: int) -> int:
+    """How many queues the driver counts packets of by the kernel's common statistics. Raises NetlinkError."""
+    with Generic("netdev") as netdev:
+        return len(netdev.request(_QSTATS_GET, attr(1, ifindex) + attr(_SCOPE, _OF_EACH_QUEUE), NLM_F_DUMP))

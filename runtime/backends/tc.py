@@ -6,7 +6,6 @@ imported when a `Tc` is opened: a process that only reads maps does not pay for 
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace, TracebackType
@@ -205,25 +204,18 @@ class Tc:
 
 
 def available(kinds: tuple[str, ...]) -> dict[str, str]:
-    """Which leaf qdisc kinds this kernel has: kind → "" or the kernel's words, tried on a throw-away ifb in a namespace of its own."""
-    from concurrent.futures import ThreadPoolExecutor
+    """Which leaf qdisc kinds this kernel has: kind → "" or the kernel's words, tried on a throw-away ifb in a namespace of its own. Raises TcError."""
+    from runtime.backends import tc_kinds
 
-    # unshare(2) changes one thread; that thread ends with the function and takes the namespace along.
     try:
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(_try_kinds, kinds).result()
-    except RuntimeError as error:
-        raise TcError(errno.EAGAIN, "try which qdiscs there are", str(error)) from None
+        return tc_kinds.in_a_namespace_of_its_own(lambda: _try_kinds(kinds))
+    except TcError:
+        raise
+    except OSError as error:
+        raise TcError(error.errno or 0, "try which qdiscs there are", error.strerror or "") from None
 
 
 def _try_kinds(kinds: tuple[str, ...]) -> dict[str, str]:
-    import ctypes
-    import os
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(0x40000000) != 0:  # CLONE_NEWNET
-        number = ctypes.get_errno()
-        raise TcError(number, "make a network namespace to try qdiscs in", os.strerror(number))
     said = {}
     with Tc() as tc:
         device = tc.add_ifb("trial", "netc trial")

@@ -48,11 +48,13 @@ def refused(evidence: str, error: OSError) -> Refusal:
 
 def knob(context: Context, setting: Setting) -> Knob:
     """The knob that a setting turns. Raises Refusal for one that this netc does not know, KeyError for a nic that is not bound."""
-    from runtime.knobs import affinity, device_files, host, nic, offloads, queues, steering, vlan
+    from runtime.knobs import affinity, contexts, device_files, flow_rules, host, nic, offloads, queues, steering, vlan
 
     group, key = setting.group, setting.key
     if group == "sysctl":
         return host.Sysctl(key, lab=bool(context.netns))
+    if group == "rfs-host":
+        return host.RfsTable(key, lab=bool(context.netns))
     if group == "buffers":
         return host.AtLeast(key, lab=bool(context.netns))
     if group == "require":
@@ -72,11 +74,18 @@ def knob(context: Context, setting: Setting) -> Knob:
         case "priv-flag":
             return nic.PrivateFlag(device.name, key)
         case "hash":
-            return steering.Symmetric(device.name) if key == "symmetric" else steering.HashFields(device.name, key)
+            if key == "symmetric" and setting.value in steering.TRANSFORMS:
+                return steering.SymmetricFunction(device.name)
+            other = {"symmetric": steering.Symmetric, "key": steering.HashKey}.get(key)
+            return other(device.name) if other else steering.HashFields(device.name, key)
         case "rss":
             return steering.RssTable(device.name)
         case "ntuple":
-            return steering.FlowRule(device.name, setting.value)
+            return flow_rules.FlowRule(context.state, device, setting.value)
+        case "rss-context":
+            return contexts.ContextTable(context.state, device, key)
+        case "rfs":
+            return queues.FlowTable(device.name)
         case "irq":
             return affinity.Interrupts(device)
         case "xps" | "rps":

@@ -10,6 +10,7 @@ import stat
 from runtime.backends import sysfs
 from runtime.knobs import Refusal, Value, Wanted, conntrack
 from runtime.knobs.affinity import online, online_cpus, shown
+from runtime.knobs.queues import power_of_two
 
 _NAME = re.compile(r"net(\.[A-Za-z0-9][A-Za-z0-9_/-]*){1,6}\Z")  # the allow-list; `/` stands for a dot in a device's name
 NOT_LOADED = "none: the module nf_conntrack is not loaded"
@@ -96,6 +97,13 @@ class AtLeast(Sysctl):
         if value != " ".join(now):
             self._require_writable(value)
         return value
+
+
+class RfsTable(AtLeast):
+    """The number of flows that all devices' RFS share: a power of two, never made less than it is."""
+
+    def resolve(self, wanted: Wanted) -> Value:
+        return super().resolve(power_of_two(int(str(wanted))))
 
 
 class RequiredCpus:

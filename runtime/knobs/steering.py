@@ -1,20 +1,22 @@
-"""The NIC's own steering: RSS fields, key and indirection, and flow rules (ntuple), by ioctl."""
+"""The NIC's own RSS: fields, key and indirection of the device itself (context 0), by ioctl. Contexts: contexts.py; flow rules: flow_rules.py."""
 
 from __future__ import annotations
 
-from runtime.backends import ethtool_ioctl
+from runtime.backends import ethtool, ethtool_ioctl
+from runtime.backends.netlink import NetlinkError
 from runtime.knobs import Refusal, Value, Wanted, refused
 
 _TOEPLITZ = 1  # ETH_RSS_HASH_TOP
+TRANSFORMS = {"symmetric-xor": 1, "symmetric-or-xor": 2}  # RXH_XFRM_SYM_XOR, RXH_XFRM_SYM_OR_XOR
 _SYMMETRIC = "6d5a"  # a Toeplitz key of one repeated 16-bit word hashes both directions alike (Woo and Park, 2012)
-_SPEC_SAYS = slice(0, 160)  # of struct ethtool_rx_flow_spec all but the location, which the driver chooses
+_RESETS = ("channels", "ring", "feature", "priv-flag")  # what many drivers make their queues anew for, and forget tables and rules
 
 
 class HashFields:
     """What the RSS hash of one flow type covers: ethtool -N DEV rx-flow-hash tcp4 sdfn."""
 
     resets = False
-    after: tuple[str, ...] = ()
+    after: tuple[str, ...] = _RESETS
 
     def __init__(self, device: str, flow: str) -> None:
         self._device, self._flow = device, flow
@@ -33,20 +35,43 @@ class HashFields:
         try:
             ethtool_ioctl.set_hash_fields(self._device, self._flow, fields)
         except OSError as error:
-            raise refused(f"ETHTOOL_SRXFH {self._flow} {', '.join(fields)}", error) from None
+            refusal = refused(f"ETHTOOL_SRXFH {self._flow} {', '.join(fields)}", error)
+            refusal.mend = switched_off(self._device, "rx-hashing", "rxhash")
+            raise refusal from None
 
 
-class Symmetric:
-    """Both directions of a flow on one queue, by a symmetric Toeplitz key. The value: the key in hexadecimal digits."""
+class HashKey:
+    """The hash key, in hexadecimal digits: ethtool -X DEV hkey."""
 
     resets = False
-    after: tuple[str, ...] = ()
+    after: tuple[str, ...] = _RESETS
 
     def __init__(self, device: str) -> None:
         self._device = device
 
     def read(self) -> Value:
         return self._rss().key.hex()
+
+    def resolve(self, wanted: Wanted) -> Value:
+        rss, key = self._rss(), str(wanted)
+        if not rss.key:
+            raise Refusal("ETHTOOL_GRSSH: the device shows no hash key", "write `prefer hash ...`, or leave `key` out")
+        if len(key) != 2 * len(rss.key):
+            raise Refusal(f"the device's hash key has {len(rss.key)} bytes, not {len(key) // 2}", f"write {2 * len(rss.key)} digits")
+        return key
+
+    def write(self, value: Value) -> None:
+        try:
+            ethtool_ioctl.set_rss(self._device, key=bytes.fromhex(str(value)))
+        except OSError as error:
+            raise refused("ETHTOOL_SRSSH", error) from None
+
+    def _rss(self) -> ethtool_ioctl.Rss:
+        return rss(self._device)
+
+
+class Symmetric(HashKey):
+    """Both directions of a flow on one queue, by a symmetric Toeplitz key."""
 
     def resolve(self, wanted: Wanted) -> Value:
         rss = self._rss()
@@ -59,78 +84,88 @@ class Symmetric:
             raise Refusal("the device has a symmetric key, and netc knows no other", "set one with: ethtool -X DEV hkey ...")
         return rss.key.hex()
 
+
+class SymmetricFunction:
+    """Both directions of a flow on one queue, by what the NIC does to a flow before it hashes it: ethtool -X DEV xfrm. The value: RXH_XFRM_* bits."""
+
+    resets = False
+    after: tuple[str, ...] = _RESETS
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+
+    def read(self) -> Value:
+        return rss(self._device).transform
+
+    def resolve(self, wanted: Wanted) -> Value:
+        return TRANSFORMS[str(wanted)]
+
     def write(self, value: Value) -> None:
         try:
-            ethtool_ioctl.set_rss_key(self._device, bytes.fromhex(str(value)))
+            ethtool_ioctl.set_rss(self._device, transform=int(str(value)))
         except OSError as error:
-            raise refused("ETHTOOL_SRSSH", error) from None
-
-    def _rss(self) -> ethtool_ioctl.Rss:
-        return _rss(self._device)
+            raise refused("ETHTOOL_SRSSH input_xfrm", error) from None
 
 
 class RssTable:
     """The indirection table: ethtool -X DEV. The wish is a list of queues, spread evenly; the value is the whole table."""
 
     resets = False
-    after: tuple[str, ...] = ("channels",)
+    after: tuple[str, ...] = _RESETS
 
     def __init__(self, device: str) -> None:
         self._device = device
 
     def read(self) -> Value:
-        return list(_rss(self._device).table)
+        return list(rss(self._device).table)
 
     def resolve(self, wanted: Wanted) -> Value:
-        queues = [int(queue) for queue in wanted] if isinstance(wanted, tuple) else [int(wanted)]
-        table = _rss(self._device).table
-        if not table:
-            raise Refusal("ETHTOOL_GRSSH: the device has an indirection table of no entries")
-        return [queues[entry % len(queues)] for entry in range(len(table))]
+        return spread(wanted, len(rss(self._device).table))
 
     def write(self, value: Value) -> None:
-        try:
-            ethtool_ioctl.set_rss_table(self._device, tuple(int(queue) for queue in value) if isinstance(value, list) else ())
-        except OSError as error:
-            raise refused("ETHTOOL_SRSSH", error) from None
+        put_table(self._device, tuple(int(queue) for queue in value) if isinstance(value, list) else ())
 
 
-class FlowRule:
-    """One flow rule in the NIC: ethtool -N DEV flow-type udp4 dst-port 53 action 7. The value: how many such rules there are."""
-
-    resets = False
-    after: tuple[str, ...] = ("channels",)
-
-    def __init__(self, device: str, words: Wanted) -> None:
-        self._device = device
-        self._spec = ethtool_ioctl.flow_spec(words if isinstance(words, tuple) else (words,))
-
-    def read(self) -> Value:
-        return len(self._places())
-
-    def resolve(self, wanted: Wanted) -> Value:
-        return 1
-
-    def write(self, value: Value) -> None:
-        try:
-            places = self._places()
-            for location in places[int(str(value)) :]:
-                ethtool_ioctl.delete_flow_rule(self._device, location)
-            if value == 1 and not places:
-                ethtool_ioctl.add_flow_rule(self._device, self._spec)
-        except OSError as error:
-            raise refused("ETHTOOL_SRXCLSRLINS" if value == 1 else "ETHTOOL_SRXCLSRLDEL", error) from None
-
-    def _places(self) -> list[int]:
-        try:
-            rules = ethtool_ioctl.flow_rules(self._device)
-        except OSError as error:
-            raise refused("ETHTOOL_GRXCLSRLALL", error) from None
-        return [location for location, spec in sorted(rules.items()) if spec[_SPEC_SAYS] == self._spec[_SPEC_SAYS]]
-
-
-def _rss(device: str) -> ethtool_ioctl.Rss:
+def put_table(device: str, table: tuple[int, ...]) -> None:
+    """Write the table; the driver's own default by giving it back, so that it follows the number of queues again as it did. Raises Refusal."""
     try:
-        return ethtool_ioctl.rss(device)
+        if table == default_table(device, len(table)):
+            ethtool_ioctl.reset_rss_table(device)
+        else:
+            ethtool_ioctl.set_rss(device, table)
+    except OSError as error:
+        raise refused("ETHTOOL_SRSSH", error) from None
+
+
+def default_table(device: str, size: int) -> tuple[int, ...]:
+    """ethtool_rxfh_indir_default: every queue in turn. () where the device does not say how many it has."""
+    try:
+        queues = ethtool_ioctl.receive_rings(device)
+    except OSError:
+        return ()
+    return tuple(entry % queues for entry in range(size)) if queues else ()
+
+
+def spread(wanted: Wanted, size: int) -> Value:
+    """A list of queues over a whole table. Raises Refusal."""
+    queues = [int(queue) for queue in wanted] if isinstance(wanted, tuple) else [int(wanted)]
+    if not size:
+        raise Refusal("ETHTOOL_GRSSH: the device has an indirection table of no entries")
+    return [queues[entry % len(queues)] for entry in range(size)]
+
+
+def rss(device: str, context: int = 0) -> ethtool_ioctl.Rss:
+    """Raises Refusal."""
+    try:
+        return ethtool_ioctl.rss(device, context)
     except OSError as error:
         raise refused("ETHTOOL_GRSSH", error) from None
+
+
+def switched_off(device: str, feature: str, short: str) -> str:
+    """How to switch on what a refused change needs; "" where it is on, or not to be had."""
+    try:
+        found = ethtool.features(device).get(feature)
+    except NetlinkError:
+        return ""
+    return f"{feature} is off: write `offload {short} on` in the nic's `tune`" if found and found.hw and not found.active else ""

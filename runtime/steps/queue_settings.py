@@ -10,8 +10,8 @@ from compiler.bundle import Setting
 from runtime.context import Context
 from runtime.knobs import Knob, Refusal, Value, knob, queues
 
-PER_QUEUE = ("irq", "xps", "rps", "queue")  # groups whose value is a list with an entry for each queue
-_FILES = (("xps", "cpus"), ("rps", "cpus"), *(("queue", file) for file in queues.RAW))
+PER_QUEUE = ("irq", "xps", "rps", "rfs", "queue")  # groups whose value is a list with an entry for each queue
+_FILES = (("xps", "cpus"), ("rps", "cpus"), ("rfs", "flows"), *(("queue", file) for file in queues.RAW))
 
 
 def only_kept(setting: Setting, group: str, key: str) -> Setting:
@@ -33,7 +33,7 @@ def files(context: Context, channels: Setting) -> list[tuple[Setting, Knob, Valu
             value = turn.read()
         except Refusal:
             continue  # a device of one transmit queue has no XPS, a kernel without CONFIG_RPS no RPS
-        if isinstance(value, list) and any(str(item).strip("0," if group == "queue" else "") for item in value):
+        if isinstance(value, list) and any(str(item).strip("0," if group in ("queue", "rfs") else "") for item in value):
             found.append((setting, turn, value))
     return found
 

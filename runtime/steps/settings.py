@@ -15,23 +15,28 @@ from runtime.knobs import Knob, Refusal, Value, knob
 from runtime.knobs.device_files import fitted
 from runtime.knobs.host import Sysctl
 from runtime.knobs.offloads import OffloadFeature, same
-from runtime.steps import Step, StepError, queue_settings, rounding
+from runtime.knobs.queues import HOST_TABLE
+from runtime.knobs.steering import put_table
+from runtime.steps import Step, StepError, port_reset, queue_settings, rounding, settings_order
 from runtime.steps.saved_settings import Saved, SavedSettings, knob_key
 
-# Channels reset RSS tables and queue files in many drivers, so they come first; flow rules need the queues.
+# Channels and rings reset tables, rules and queue files in many drivers, and so do features and flags: they come first. Contexts need the hash,
+# flow rules the queues and contexts.
 ORDER = (
-    "require", "channels", "ring", "rss", "hash", "ntuple", "vlan", "feature", "priv-flag", "coalesce", "pause", "link", "napi", "irq", "xps", "rps", "queue",
-    "buffers", "sysctl",
+    "require", "channels", "ring", "vlan", "feature", "priv-flag", "rss", "hash", "rss-context", "ntuple",
+    "coalesce", "pause", "link", "napi", "irq", "xps", "rps", "rfs", "queue", "rfs-host", "buffers", "sysctl",
 )  # fmt: skip
+RESETTING = ("channels", "ring", "priv-flag")  # groups of which a change may take the RSS table and the carrier along
 
 
 class SettingStep:
     """Turns one knob. `saved` (after do): {"before": value} or None; `skipped`: (setting, words) of a preferred one that is not to be had."""
 
-    phase = "stage"
-
     def __init__(self, context: Context, setting: Setting, turn: Knob, wanted: Value | None = None) -> None:
         """wanted: the very value to write (restoring), else the setting's own is resolved when the step runs."""
+        self.phase, self.flips = "stage", "settings"  # settings_order says where it stands
+        self.warnings: list[str] = []
+        self._room: tuple[int, ...] = ()
         self.setting, self._knob, self._exact = setting, turn, wanted
         self._context, self._kept = context, SavedSettings(context.state)
         self._device = device_name(context, setting)
@@ -40,7 +45,8 @@ class SettingStep:
         self.saved: dict[str, Value] | None = None
         self.skipped: list[tuple[Setting, str]] = []
         self.rounded = ""  # "asked 1000, the driver took 1024"
-        self.resets = turn.resets  # it comes before the programs do (runtime.plan)
+        names_queues = wanted is not None and setting.group in ("ntuple", "rss-context")  # fewer channels are refused while one that goes is named
+        self.resets = turn.resets or names_queues  # it comes before the programs do (runtime.plan)
         self.text = f"{place(setting)}: {'put back to ' + show(wanted) if wanted is not None else 'set to ' + show(setting.value)}"
 
     @property
@@ -73,7 +79,9 @@ class SettingStep:
         before, self.saved = self.saved["before"], None
         try:
             if self._knob.read() != before:  # a refused write changed nothing, and writing again would be refused again
-                self._knob.write(before)
+                self._write(before)
+            if self._room:
+                put_table(self._device, self._room)
             for _, turn, value in self._queue_files:
                 turn.write(value)
         except Refusal as refusal:
@@ -117,7 +125,7 @@ class SettingStep:
         self._keep(before)
         self.saved = {"before": before}
         try:
-            self._knob.write(wanted)
+            self._write(wanted)
             if not self._is(now := self._knob.read(), wanted):
                 self._take(wanted, now)
         except Refusal:
@@ -134,6 +142,15 @@ class SettingStep:
         self._kept.rounded(self._device, self.setting, asked, took)
         self.rounded = rounding.told(asked, took)
         self.text = f"{place(self.setting)}: {self.rounded}"
+
+    def _write(self, value: Value) -> None:
+        if self.setting.group not in RESETTING:
+            self._knob.write(value)
+            return
+        if self.setting.group == "channels" and self._kept.keeps(self._device, "rss"):
+            self._room = port_reset.make_room(self._device, value) or self._room
+        with port_reset.outlived(self._device) as self.warnings:
+            self._knob.write(value)
 
     def _keep(self, before: Value) -> None:
         """In the state directory, before anything changes: the value, and what the queues have that a change of their number forgets."""
@@ -215,7 +232,7 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
 
     What netc changed before is known from the state directory, not from `old`: it is true also after a crash.
     """
-    wanted = sorted(new.settings if new else (), key=_rank)
+    wanted = sorted((*new.settings, *_implied(new)) if new else (), key=_rank)
     keys = {knob_key(device_name(context, setting), setting) for setting in wanted}
     leaving = _leaving(context, keys)
     made = _restores(context, [saved for saved in leaving if not queue_settings.is_only_kept(saved.setting)])
@@ -230,7 +247,18 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         made.append(ForgetStep(context, gone))
     if "channels" in changed or not any(setting.group == "channels" for setting in wanted):
         made += _restores(context, [saved for saved in leaving if queue_settings.is_only_kept(saved.setting)])
+    settings_order.place(context, new, [step for step in made if isinstance(step, SettingStep)])
     return made
+
+
+def _implied(bundle: Bundle) -> list[Setting]:
+    """RFS needs a table of the host beside those of the devices (Documentation/networking/scaling.rst), with as many entries as all of them."""
+    flows = [setting for setting in bundle.settings if setting.group == "rfs" and isinstance(setting.value, int)]
+    if not flows or any(setting.group == "sysctl" and setting.key == HOST_TABLE for setting in bundle.settings):
+        return []
+    first, total = flows[0], sum(int(str(setting.value)) for setting in flows)
+    prefer = all(setting.prefer for setting in flows)
+    return [Setting("", "rfs-host", HOST_TABLE, total, prefer, first.file, first.line, first.text)]
 
 
 def _leaving(context: Context, wanted: set[str]) -> list[Saved]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from compiler.bundle import Code
@@ -18,7 +18,7 @@ from runtime import objects
 from runtime.backends import bpf, link
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context, Device
-from runtime.steps import StepError, foreign_program, xdp_pins
+from runtime.steps import StepError, foreign_program, port_reset, xdp_pins
 
 _FLAGS = {"native": bpf.XDP_FLAGS_DRV, "generic": bpf.XDP_FLAGS_SKB}
 _MENDS = {
@@ -29,11 +29,16 @@ _MENDS = {
 }
 
 
+def _kept(code: Code, mode: str, device: str) -> AbstractContextManager[list[str]]:
+    """A driver may reset its port for a native program that goes on or off; generic XDP and tcx are the kernel's own."""
+    return port_reset.outlived(device) if device and code.hook == "xdp" and mode == "native" else nullcontext([])
+
+
 @dataclass(slots=True)
 class AttachStep:
     """Attach generation N's program, or update the link. mode: native, generic (XDP); `had`: the old bundle has this hook too.
 
-    saved: whether a link was there and was updated. trial: not the program itself, but the one that calls it until the trial's end (xdp_trial).
+    saved: whether a link was there and was updated. warnings: what the device lost over it and did not get back. trial: not the program itself, but the one that calls it until the trial's end (xdp_trial).
     """
 
     context: Context
@@ -45,6 +50,7 @@ class AttachStep:
     phase: str = "flip"
     trial: bool = False
     flips: str = "xdp"
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -61,7 +67,8 @@ class AttachStep:
                     self.saved = True
                     return
             path.unlink(missing_ok=True)  # a link whose device is gone
-            made = bpf.link_create(program, device.ifindex, self._attach_type(), _FLAGS[self.mode] if self.code.hook == "xdp" else 0)
+            with _kept(self.code, self.mode, device.name) as self.warnings:
+                made = bpf.link_create(program, device.ifindex, self._attach_type(), _FLAGS[self.mode] if self.code.hook == "xdp" else 0)
             try:
                 bpf.pin(made, path)
             finally:
@@ -77,7 +84,8 @@ class AttachStep:
                 path.unlink(missing_ok=True)
                 return
             if not (self.had or self.saved):
-                bpf.link_detach(found)
+                with _kept(self.code, self.mode, self._device().name):
+                    bpf.link_detach(found)
                 path.unlink(missing_ok=True)
                 return
             with xdp_pins.opened_if_there(self._own()) as own:
@@ -168,6 +176,7 @@ class DetachStep:
     mode: str
     phase: str = "flip"
     flips: str = "xdp off"
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -177,8 +186,10 @@ class DetachStep:
         path = xdp_pins.link_path(self.context, self.code)
         try:
             with xdp_pins.opened_if_there(path) as found:
-                if found is not None and bpf.link_info(found).ifindex:
-                    bpf.link_detach(found)
+                if found is not None and (ifindex := bpf.link_info(found).ifindex):
+                    name = next((device.name for device in self.context.devices if device.ifindex == ifindex), "")
+                    with _kept(self.code, self.mode, name) as self.warnings:
+                        bpf.link_detach(found)
         except bpf.BpfError as error:
             raise StepError(self.text, str(error)) from None
         path.unlink(missing_ok=True)

@@ -12,14 +12,18 @@ _ACTIONS = {"pass": rig.XDP_PASS, "handed-on": rig.XDP_PASS, "drop": rig.XDP_DRO
 
 
 def steered(program: ir.Program) -> tuple[place.SteerPlacement, ...]:
-    """Rules named `cpu...` and the default to a CPU in XDP; the others are the NIC's, and only counted."""
+    """Drops, rules named `cpu...` and the default in XDP; the others are the NIC's, and only counted."""
     if not program.steers:
         return ()
     steer = program.steers[0]
     default = () if steer.default is None else (ir.SteerRule("default", ir.Const(True), steer.default),)
-    return tuple(
-        place.SteerPlacement(rule, "cpumap" if _redirects(f".{rule.name}") else "ntuple", rule.target.numbers) for rule in (*steer.rules, *default)
-    )
+    return tuple(place.SteerPlacement(rule, _where(rule), rule.target.numbers) for rule in (*steer.rules, *default))
+
+
+def _where(rule: ir.SteerRule) -> str:
+    if rule.target.kind == "drop":
+        return "drop"
+    return "cpumap" if _redirects(f".{rule.name}") else "ntuple"
 
 
 def _redirects(counter: str) -> bool:
@@ -37,7 +41,7 @@ def differences(
         for number, (frame, now) in enumerate(zip(frames, times, strict=True)):
             expected = reference.judge(frame, "wan", "in", now)
             got = kernel.judge(frame, now)
-            action = rig.XDP_REDIRECT if _redirects(expected.steer) else _ACTIONS[expected.verdict]
+            action = rig.XDP_REDIRECT if expected.verdict != "drop" and _redirects(expected.steer) else _ACTIONS[expected.verdict]
             if (got.action, got.rule, got.steer) != (action, expected.rule, expected.steer):
                 found.append(f"packet {number} at {now}: {expected.verdict} by {expected.rule}, XDP {got.action} by {got.rule} {got.steer}: {frame.hex()}")
                 if len(found) == most:

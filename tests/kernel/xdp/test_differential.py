@@ -12,11 +12,12 @@ import random
 import pytest
 
 from compiler import ir
-from compiler.targets import c_expr, c_program
+from compiler.targets import c_expr, c_program, xdp_steer
 from tests.differential import packets, policies
-from tests.kernel.xdp import compare
+from tests.kernel.xdp import compare, rig
 
 POLICIES, PACKETS = (int(part) for part in os.environ.get("NETC_DIFFERENTIAL", "25x400").split("x"))
+CPU, DROP = ir.Target("cpus", (0,)), ir.Target("drop")
 _GROUP = 5  # policies a test: enough tests for two workers, few enough to read
 
 
@@ -37,11 +38,26 @@ def test_steering_agrees_too(first: int) -> None:
     for seed in range(first, first + _GROUP):
         program, frames, times = case(seed)
         rng = random.Random(seed)
-        cpu = ir.Target("cpus", (0,))
-        rules = tuple(ir.SteerRule(f"{rng.choice(('cpu', 'nic'))}{i}", policies.expression(rng, program.sets), cpu) for i in range(rng.randint(1, 4)))
-        names_one = (*rules, ir.SteerRule("cpu-last", ir.Is("udp"), cpu))  # some steering runs in XDP
-        steer = ir.Steer("wan.steer", "wan", names_one, rng.choice((None, cpu)))
+        rules = tuple(_steer_rule(rng, f"{kind}{i}", program.sets) for i, kind in enumerate(rng.choices(("cpu", "nic", "drop"), k=rng.randint(1, 4))))
+        names_one = (*rules, ir.SteerRule("cpu-last", ir.Is("udp"), CPU))  # some steering runs in XDP
+        steer = ir.Steer("wan.steer", "wan", names_one, rng.choice((None, CPU, DROP)))
         assert not compare.differences(dataclasses.replace(program, steers=(steer,)), frames, times), f"seed {seed}"
+
+
+def _steer_rule(rng: random.Random, name: str, sets: tuple[ir.Set, ...]) -> ir.SteerRule:
+    return ir.SteerRule(name, policies.expression(rng, sets), DROP if name.startswith("drop") else CPU)
+
+
+def test_a_steer_drop_that_drops_what_is_still_to_be_judged_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: what the early stage hands on is dropped as well."""
+    monkeypatch.setattr(xdp_steer.ir, "LEAVES_THE_STACK", ())
+    program, frames, times = case(2000)
+    later = ir.Chain("wan.in", "wan", "in", None, (ir.Rule("est", "pass", ir.Connection(("established",))),), "pass")
+    steer = ir.Steer("wan.steer", "wan", (ir.SteerRule("drop-udp", ir.Is("udp"), DROP),))
+    mutant = dataclasses.replace(program, chains=(later,), steers=(steer,))
+    made = rig.bundle_of(rig.placed_of(mutant, compare.steered(mutant)))
+    monkeypatch.undo()
+    assert compare.differences(mutant, frames, times, made) and not compare.differences(mutant, frames, times)
 
 
 def _not_forgets_presence(expr: ir.Expr, c: c_program.CProgram, wanted: bool) -> str:

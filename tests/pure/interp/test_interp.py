@@ -326,6 +326,22 @@ def test_steering() -> None:
     assert interpreter.counters["wan.steer.default"] == [2, 120]
 
 
+def test_what_steering_drops() -> None:
+    """The steer rule has the last word, both rules are counted, no class and no connection sees the packet."""
+    steer = ir.Steer("wan.steer", "wan", (ir.SteerRule("junk", DNS, ir.Target("drop")),), ir.Target("cpus", (1,)))
+    shape = ir.Shape("wan.shape.in", "wan", "in", 10**9, 0, (ir.Class("all", None),))
+    rules = (rule("udp", "pass", UDP), rule("est", "pass", ir.Connection(("established",))))
+    chains = (ir.Chain("wan.in", "wan", "in", None, rules, "drop"), ir.Chain("wan.out", "wan", "out", None, (rule("back", "pass", ir.Connection(("established",))),), "drop"))
+    interpreter = Interpreter(ir.Program((ir.Nic("wan", "w"),), chains=chains, steers=(steer,), shapes=(shape,)))
+    judged = interpreter.judge(DNS_QUERY, "wan", "in", START)
+    assert (judged.verdict, judged.rule, judged.steer, judged.target, judged.shape) == ("drop", "wan.steer.junk", "wan.steer.junk", ir.Target("drop"), "")
+    assert interpreter.counters["wan.in.udp"][0] == interpreter.counters["wan.steer.junk"][0] == 1
+    assert interpreter.judge(words("udp", "192.0.2.1", "203.0.113.9", 53, 5353), "wan", "out", START).verdict == "drop", "nothing was remembered"
+    assert interpreter.judge(PING, "wan", "in", START).steer == "", "the filter drops first"
+    early = Interpreter(ir.Program((ir.Nic("wan", "w"),), chains=(ir.Chain("wan.in", "wan", "in", None, rules[1:], "drop"),), steers=(steer,)), {"wan.in": 0})
+    assert early.judge(DNS_QUERY, "wan", "in", START).steer == "wan.steer.default", "what is not wholly judged is not dropped"
+
+
 def test_classes() -> None:
     classes = (ir.Class("rest", None), ir.Class("udp", UDP, classes=(ir.Class("dns", DNS), ir.Class("udp-rest", None))))
     shape = ir.Shape("wan.shape.out", "wan", "out", 1000, 0, classes)

@@ -20,7 +20,8 @@ def lowered(*settings: ir.Setting) -> list[tuple[str, str, str, Value]]:
     ("group", "key", "value"),
     [
         ("channels", "combined", 8), ("channels", "combined", "max"), ("ring", "rx", "max"), ("ring", "tx", 1024), ("coalesce", "rx-usecs", 50),
-        ("pause", "autoneg", 0), ("irq", "cpus", (0, 1)), ("xps", "cpus", (0,)), ("hash", "tcp4", ("src-ip", "dst-ip")), ("hash", "symmetric", 1),
+        ("pause", "autoneg", 0), ("irq", "cpus", (0, 1)), ("xps", "cpus", (0,)), ("rps", "cpus", (0, 1)),
+        ("rfs", "flows", 32768), ("hash", "key", "6d5a"), ("hash", "symmetric", "symmetric-xor"), ("rss-context", "web", (0, 1)), ("hash", "tcp4", ("src-ip", "dst-ip")), ("hash", "symmetric", 1),
         ("priv-flag", "disable-fw-lldp", 1), ("feature", "tx-udp_tnl-segmentation", 0),
     ],
 )  # fmt: skip
@@ -48,6 +49,10 @@ def test_on_and_off_become_numbers() -> None:
         ("wan", "hash", "tcp5", ("src-ip",), "N751"),
         ("wan", "irq", "cpus", (), "N752"),
         ("wan", "warp", "factor", 9, "N751"),
+        ("wan", "hash", "key", "6d5", "N752"),
+        ("wan", "hash", "symmetric", "crc32", "N752"),
+        ("wan", "rss-context", "web", (), "N752"),
+        ("wan", "rfs", "flows", 0, "N752"),
         ("wan", "sysctl", "net.core.somaxconn", 1, "N751"),
         ("", "channels", "rx", 1, "N751"),
         ("", "sysctl", "kernel.core_pattern", "|/bin/sh", "N751"),

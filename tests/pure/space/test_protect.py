@@ -82,6 +82,17 @@ def test_steering_may_not_take_it_from_the_stack() -> None:
     assert codes(rule("pass", SSH), steers=(kept,)) == []
 
 
+def test_steering_may_not_drop_it() -> None:
+    def steer(*rules: ir.SteerRule, default: ir.Target | None = None) -> tuple[ir.Steer, ...]:
+        return (ir.Steer("wan.steer", "wan", rules, default),)
+
+    drop = ir.SteerRule("x", ir.Is("tcp"), ir.Target("drop"))
+    assert codes(rule("pass", SSH), steers=steer(drop)) == ["N603"]
+    assert codes(rule("pass", SSH), steers=steer(default=ir.Target("drop"))) == ["N603"]
+    assert codes(rule("pass", SSH), steers=steer(ir.SteerRule("s", SSH, ir.Target("cpus", (0,))), drop)) == []
+    assert codes(rule("pass", SSH), steers=steer(ir.SteerRule("u", ir.Is("udp"), ir.Target("drop")))) == []
+
+
 def test_a_preferred_steer_may_be_skipped() -> None:
     away = ir.SteerRule("away", SSH, ir.Target("socket", name="capture"))
     kept = ir.SteerRule("kept", SSH, ir.Target("queues", (1,)))

@@ -1,0 +1,121 @@
+"""What XDP can do on a device: what the driver declares, what is known of it, and, tried, what it does.
+
+A try attaches a program that passes every packet by a bpf_link that nothing pins: it goes with its descriptor, also when netc is killed. Many
+drivers set their queues or the port up anew for it. bpf(2) hands on no words of the driver's; where it refused, the same is asked once by rtnetlink,
+which does, and what would stay attached is taken off at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from compiler.tables import drivers
+from runtime.backends import bpf, link, netdev, xdp_netlink
+from runtime.backends.link import Link
+from runtime.probe.asking import Facts, ask, refusal
+
+_CPUMAP_METADATA = (6, 16)  # the first kernel on which a cpumap redirect surely keeps XDP metadata
+_PASS = bytes.fromhex("b700000002000000 9500000000000000".replace(" ", ""))  # r0 = XDP_PASS; exit
+_NAME = "netc_probe"
+_TAKEN = "attached natively, and taken off again"
+_UNRUN = "xdp-driver-mode-not-executed"
+
+
+class _Tried(NamedTuple):
+    """words: why not, "" where it was attached. max_mtu: in bytes, what the device allowed meanwhile."""
+
+    words: str
+    max_mtu: int = 0
+
+
+def ask_xdp(facts: Facts, found: Link, driver: str, release: str, attempt: bool) -> Facts:
+    """The `xdp` part of the profile."""
+    declared = ask(facts, "xdp", "NETDEV_CMD_DEV_GET", lambda: netdev.xdp_features(found.ifindex), lambda f: {"features": list(f)}) or ()
+    told = facts["xdp"]
+    told["attached"] = found.xdp
+    if declared and "ndo-xmit" not in declared:
+        told["note"] = "ndo-xmit comes and goes with what runs at the device (veth: XDP or GRO at the peer)"
+    native, offload = "basic" in declared, "hw-offload" in declared
+    tried = _Tried("not tried")
+    if attempt:
+        tried = _try(found)
+        told["tried"] = tried.words or _TAKEN
+        native = not tried.words or found.xdp == "native"  # what is attached natively shows it, too
+        if offload:
+            told["offload-tried"] = _try_offload(found) or "attached on the NIC, and taken off again"
+            offload = told["offload-tried"].startswith("attached") or found.xdp == "offload"
+    if native and _UNRUN in drivers.quirks(driver, release):
+        native, told["not-executed"] = False, "known of this driver: native programs are attached and never run"
+    told["metadata"] = "not declared by drivers: taken for granted where native XDP is; `netc verify` shows a lost carrier as a gap"
+    frags = "rx-sg" in declared
+    return {
+        "native": native,
+        "generic": True,
+        "offload": offload,
+        "metadata": native,
+        "cpumap_metadata": native and tuple(map(int, re.findall(r"\d+", release)[:2])) >= _CPUMAP_METADATA,
+        "redirect": "redirect" in declared,
+        "frags": frags,
+        "max_mtu": _max_mtu(facts, found, tried, drivers.max_xdp_mtu(driver, release, frags) if "basic" in declared else 0),
+    }
+
+
+def _max_mtu(facts: Facts, found: Link, tried: _Tried, known: int) -> int:
+    """The largest MTU with native XDP, 0 where it is not known: as the device itself lowered it while the program was on, else as the table has it."""
+    lowered = 0 if tried.words or tried.max_mtu == found.max_mtu else tried.max_mtu
+    largest = lowered or (min(known, found.max_mtu) if known and found.max_mtu else known)
+    if not largest:
+        evidence = "no limit is known, and the device named none while a program was on" if not tried.words else "no limit is known; not tried"
+    else:
+        evidence = "IFLA_MAX_MTU while the program was on" if lowered else "netc's table of drivers"
+    facts["mtu"] = {"now": found.mtu, "least": found.min_mtu, "most": found.max_mtu, "with-native-xdp": largest, "evidence": f"RTM_GETLINK; with XDP: {evidence}"}
+    return largest
+
+
+def _try(found: Link) -> _Tried:
+    if found.xdp_program:
+        return _Tried(f"not tried: program {found.xdp_program} is attached")
+    try:
+        program = bpf.load_program("xdp", _PASS, {}, _NAME, bpf.XDP, frags=True)
+    except OSError as error:
+        return _Tried(str(error))
+    try:
+        attached = bpf.link_create(program, found.ifindex, bpf.XDP, bpf.XDP_FLAGS_DRV)
+        try:
+            return _Tried("", link.get(found.name).max_mtu)
+        finally:
+            os.close(attached)  # the link ends with its last descriptor
+    except OSError as error:
+        return _Tried(f"{error}{_driver_words(found, program)}")
+    finally:
+        os.close(program)
+
+
+def _driver_words(found: Link, program: int) -> str:
+    """The driver's own sentence about what it refused."""
+    try:
+        xdp_netlink.attach(found.ifindex, program, "native")
+    except OSError as error:
+        words = getattr(error, "extack", "")
+        return f" (the driver: {words})" if words else ""
+    xdp_netlink.detach(found.ifindex, program, "native")  # refused before, taken now: the device has changed meanwhile
+    return ""
+
+
+def _try_offload(found: Link) -> str:
+    """"" where a program was loaded into the NIC and attached there, else its words."""
+    if found.xdp_program:
+        return f"not tried: program {found.xdp_program} is attached"
+    try:
+        program = bpf.load_program("xdp", _PASS, {}, _NAME, 0, offload=found.ifindex)
+    except OSError as error:
+        return refusal(error)
+    try:
+        os.close(bpf.link_create(program, found.ifindex, bpf.XDP, bpf.XDP_FLAGS_HW))
+    except OSError as error:
+        return refusal(error)
+    finally:
+        os.close(program)
+    return ""

@@ -1,0 +1,122 @@
+"""What a reset of a port or of its queues takes with it, and what comes back after it: the RSS table and key, and the carrier.
+
+Drivers stop and start a device for an XDP program that goes on or off, for channels and for rings. Some forget their RSS table over that and say so
+(vmxnet3, igb); virtio_net goes on showing a table that the device no longer uses, so there it is written again whatever it shows. A port without
+carrier loses what arrives: it is waited for. Which drivers: compiler/tables/drivers.json.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from compiler.tables import drivers
+from runtime.backends import ethtool_ioctl, link
+from runtime.backends.ethtool_ioctl import Rss
+
+CARRIER_PATIENCE = 10.0  # seconds; igb takes about 2, a port that negotiates a speed up to 5
+_PAUSE = 0.02
+
+
+def quirks_of(device: str) -> frozenset[str]:
+    """What is known of this device's driver on this kernel (compiler.tables.drivers.QUIRKS)."""
+    from runtime import disruption
+
+    return drivers.quirks(disruption.driver_of(device), os.uname().release)
+
+
+@contextmanager
+def outlived(device: str) -> Iterator[list[str]]:
+    """Around a change that may reset the device. Gives a list that is filled with what could not be had back, in words."""
+    quirks, before, up = quirks_of(device), _rss(device), carrier(device)
+    default = before is not None and _is_default(device, before)
+    lost: list[str] = []
+    try:
+        yield lost
+    finally:
+        if before is not None:
+            with suppress(OSError):  # a device that is gone meanwhile has nothing to be given back
+                lost += _give_back(device, before, default, "rss-lost-at-attach" in quirks)
+        if up and not await_carrier(device):
+            lost.append(f"{device} has no carrier again after {CARRIER_PATIENCE:.0f} s")
+
+
+def make_room(device: str, channels: object) -> tuple[int, ...]:
+    """Before the channels become fewer: a table that names queues which go is given back to the driver, for the kernel refuses the change else.
+
+    What it was; () where nothing had to be done. Raises Refusal. Source: ethtool_check_max_channel in net/ethtool/common.c.
+    """
+    from runtime.knobs.steering import default_table, put_table
+
+    before = _rss(device)
+    left = min((int(str(count)) for count in (channels if isinstance(channels, list) else [channels])), default=0)
+    if before is None or max(before.table) < left:
+        return ()
+    put_table(device, default_table(device, len(before.table)))
+    return before.table
+
+
+def carrier(device: str) -> bool:
+    """Does the link carry? False where there is no such device."""
+    try:
+        return link.get(device).carrier
+    except OSError:
+        return False
+
+
+def await_carrier(device: str, patience: float = CARRIER_PATIENCE) -> bool:
+    """Until the device has its carrier, at most so many seconds; whether it has. A device that is gone or taken down is not waited for."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            now = link.get(device)
+        except OSError:
+            return True
+        if now.carrier or not now.up:
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_PAUSE)
+
+
+def _rss(device: str) -> Rss | None:
+    """The table and key; None where the device has none that could be set."""
+    try:
+        found = ethtool_ioctl.rss(device)
+    except OSError:
+        return None
+    return found if len(found.table) > 1 else None
+
+
+def _is_default(device: str, rss: Rss) -> bool:
+    from runtime.knobs.steering import default_table
+
+    return rss.table == default_table(device, len(rss.table))
+
+
+def _give_back(device: str, before: Rss, default: bool, always: bool) -> list[str]:
+    """Write the table and key that were there, where they are not there any more, or where the device cannot be believed. Raises OSError."""
+    now = ethtool_ioctl.rss(device)
+    if len(now.table) != len(before.table):
+        return [f"the RSS table of {device} has {len(now.table)} entries now instead of {len(before.table)}: it is the driver's own"]
+    if always or now.key != before.key:
+        _put(device, before, default, key=before.key)
+    elif now.table != before.table and not default:
+        _put(device, before, default)
+    elif default and now.table != before.table and not _is_default(device, now):
+        ethtool_ioctl.reset_rss_table(device)
+    return []
+
+
+def _put(device: str, before: Rss, default: bool, key: bytes = b"") -> None:
+    """A default table is given back to the driver: one that is written stays as it is when the queues change."""
+    queues = ethtool_ioctl.receive_rings(device)
+    fits = max(before.table) < queues
+    if key:
+        ethtool_ioctl.set_rss(device, None if default or not fits else before.table, key)
+    elif fits and not default:
+        ethtool_ioctl.set_rss(device, before.table)
+    if default:
+        ethtool_ioctl.reset_rss_table(device)
