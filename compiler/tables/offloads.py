@@ -6,16 +6,18 @@ Sources: ethtool's off_flag_def (common.c) for the names; netdev_fix_features in
 from __future__ import annotations
 
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
-_TSO4 = ("tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation")
-_TSO = (*_TSO4, "tx-tcp6-segmentation")
+_TSO = (
+    "tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-accecn-segmentation", "tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation",
+)  # fmt: skip
 _CHECKSUMS = "tx-checksum-*"
-# What ethtool -K's short names stand for; a `*` at the end: every name that begins so.
+# What ethtool -K's short names stand for; `*`: whatever the kernel has there (a newer one has more).
 SHORT = {
     "rx": ("rx-checksum",),
     "tx": (_CHECKSUMS,),
-    "sg": ("tx-scatter-gather", "tx-scatter-gather-fraglist"),
-    "tso": _TSO,
+    "sg": ("tx-scatter-gather*",),
+    "tso": ("tx-tcp*-segmentation",),
     "ufo": ("tx-udp-fragmentation",),
     "gso": ("tx-generic-segmentation",),
     "gro": ("rx-gro",),
@@ -41,18 +43,18 @@ _FIRST = ("tx", _CHECKSUMS, "tx-scatter-gather", "rx", "rx-checksum", "sg")
 
 
 def patterns(name: str) -> tuple[str, ...]:
-    """The kernel's names for one of ethtool's, or the name itself."""
-    return SHORT.get(name, (name,))
+    """The kernel's names for one of ethtool's, or the name itself: that one is no pattern, whatever is in it."""
+    return SHORT.get(name) or ("".join(f"[{char}]" if char in "*?[" else char for char in name),)
 
 
 def members(name: str, known: Iterable[str]) -> list[str]:
     """Those of the kernel's names that `name` stands for."""
-    return [each for each in known if any(_matches(each, pattern) for pattern in patterns(name))]
+    return [each for each in known if any(fnmatchcase(each, pattern) for pattern in patterns(name))]
 
 
 def overlap(one: str, other: str) -> bool:
     """Do two names switch a feature in common?"""
-    return any(_matches(a, b) or _matches(b, a) for a in patterns(one) for b in patterns(other))
+    return one == other or any(fnmatchcase(a, b) or fnmatchcase(b, a) for a in patterns(one) for b in patterns(other))
 
 
 def is_first(name: str) -> bool:
@@ -72,12 +74,8 @@ def lacking(feature: str, on: Iterable[str]) -> str:
 
 def contradiction(on: str, off: str) -> str:
     """Why the offload `on` cannot be on while `off` is off; "" when it can. Names as a policy has them, short or the kernel's."""
-    for feature in patterns(on):
-        for needed, words in NEEDS.get(feature, ()):
-            if all(any(_matches(each, pattern) for pattern in patterns(off)) for each in needed):
+    for feature in members(on, NEEDS):
+        for needed, words in NEEDS[feature]:
+            if all(any(fnmatchcase(each, pattern) for pattern in patterns(off)) for each in needed):
                 return words
     return ""
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
