@@ -112,7 +112,8 @@ class Far(_Strict, frozen=True):
 
 class Port(_Strict, frozen=True):
     """A port of the device under test. address: with prefix length, of this end; far_address: of the other. peer: what is at the far end;
-    generator: what sends, when the peer does not. nic, queues: what a virtual machine gets. mbit: the link's, for rates."""
+    generator: what sends, when the peer does not. nic, queues: what a virtual machine gets. mbit: the link's, for rates.
+    aside: only the second one of tests that need two."""
 
     device: Device = Device()
     address: str = ""
@@ -122,6 +123,7 @@ class Port(_Strict, frozen=True):
     nic: str = ""
     queues: int = 1
     mbit: int = 0
+    aside: bool = False
     quirks: tuple[Quirk, ...] = ()
 
 
