@@ -1,4 +1,4 @@
-"""Tuning on a real driver: every knob that the NIC has is set, read back, told where the driver rounds it, and given back; what it lacks is refused in its words."""
+"""Tuning where drivers differ: what they round is told and no drift, what they lack is refused in their words, and NAPI, offloads and the host in full."""
 
 from __future__ import annotations
 
@@ -25,11 +25,6 @@ def shown(port: Port, letter: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, value in pairs if value.strip() not in ("", "n/a")}
 
 
-def most(port: Port, name: str) -> int:
-    text = port.machine.run("ethtool", "-g", port.device).out.partition("Current hardware settings:")[0]
-    return int(re.findall(rf"^{name.upper()}:\s+(\d+)", text, re.MULTILINE)[0])
-
-
 def features(port: Port) -> dict[str, str]:
     return dict(re.findall(r"^\s*([\w-]+): (\w+)", port.machine.run("ethtool", "-k", port.device).out, re.MULTILINE))
 
@@ -39,16 +34,6 @@ def rounded(installed: Installed) -> list[str]:
     told = [item["words"] for item in installed.plan["rounded"]]
     assert [item["words"] for item in installed.port.machine.netc_json("status")["rounded"]] == told
     return told
-
-
-@requires("rings.rx>=1")
-def test_rings_to_the_most_and_back(port: Port, installed: Installed) -> None:
-    before = shown(port, "g")
-    installed.apply(tune("ring rx max, tx max"))
-    now = shown(port, "g")
-    assert (int(now["rx"]), int(now["tx"])) == (most(port, "rx"), most(port, "tx"))
-    installed.remove()
-    assert shown(port, "g") == before
 
 
 @requires("rings.rx>=1")
@@ -119,17 +104,6 @@ def test_what_the_driver_lacks_is_skipped_in_its_words_where_preferred(port: Por
     installed.remove()
     port.up()
     assert [shown(port, letter) for letter in "gca"] == before
-
-
-def test_offloads_by_short_and_kernel_names(port: Port, installed: Installed) -> None:
-    before = features(port)
-    free = [name for name in ("tcp-segmentation-offload", "generic-receive-offload", "scatter-gather", "rx-checksumming") if f"{name}: {before.get(name)} [fixed]" not in _raw(port)]
-    short = {"tcp-segmentation-offload": "tso", "generic-receive-offload": "gro", "scatter-gather": "sg", "rx-checksumming": "rx"}
-    installed.apply(tune("offload " + ", ".join(f"{short[name]} off" for name in free)))
-    now = features(port)
-    assert {now[name] for name in free} == {"off"}, now
-    installed.remove()
-    assert features(port) == before
 
 
 def _raw(port: Port) -> str:
