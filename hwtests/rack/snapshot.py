@@ -29,7 +29,7 @@ t bpf find "$2" -mindepth 2 -printf "%P\n"
 for f in -l -g -c -k -a -n --show-priv-flags; do t ethtool$f ethtool $f $d; done
 t ethtool-x ethtool -x $d
 for f in tcp4 udp4 tcp6 udp6; do t hash-$f ethtool -n $d rx-flow-hash $f; done
-t sysctl sysctl -a -r '^net[.]'
+t sysctl sysctl -a -r "^net[.]([a-z0-9]+[.][a-z_0-9]+$|(ipv4|ipv6)[.](conf|neigh)[.](all|default|$d)[.]|core|netfilter)"
 t queues sh -c "cd /sys/class/net/$d/queues 2>/dev/null && grep -s . */xps_cpus */xps_rxqs */rps_cpus */rps_flow_cnt"
 t napi sh -c "cd /sys/class/net/$d 2>/dev/null && grep -s . threaded gro_flush_timeout napi_defer_hard_irqs tx_queue_len mtu"
 t irq sh -c "for i in /sys/class/net/$d/device/msi_irqs/*; do [ -e \$i ] && n=\${i##*/} && grep -s . /proc/irq/\$n/smp_affinity_list /dev/null; done; true"
