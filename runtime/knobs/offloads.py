@@ -10,10 +10,11 @@ from runtime.backends.netlink import NetlinkError
 from runtime.knobs import Refusal, Value, Wanted, refused
 
 _ASKED = " requested"  # behind the name of a feature that was asked for and that the kernel leaves off, as ethtool -k has it
+_KEPT = " kept on"  # behind one that nobody asks for and that the driver keeps on (e1000e: txvlan as long as rxvlan is)
 
 
 class OffloadFeature:
-    """The value: the members of the name that are on, and those that would be if what they need were (`tx-tcp-segmentation requested`)."""
+    """The value: the members of the name that are on, and marked those that are not as they were asked to be."""
 
     resets = False
     after: tuple[str, ...] = ()
@@ -79,12 +80,17 @@ def same(one: Value, other: Value) -> bool:
 
 
 def _asked(value: Value) -> set[str]:
-    return {str(item).removesuffix(_ASKED) for item in value} if isinstance(value, list) else set()
+    return {str(item).removesuffix(_ASKED) for item in value if not str(item).endswith(_KEPT)} if isinstance(value, list) else set()
 
 
 def _value(members: Mapping[str, ethtool.Feature]) -> list[str]:
-    asked = (name + _ASKED for name, feature in members.items() if feature.wanted and not feature.active and not feature.fixed)
-    return sorted([*(name for name, feature in members.items() if feature.active), *asked])
+    return sorted(name + _mark(feature) for name, feature in members.items() if feature.active or (feature.wanted and not feature.fixed))
+
+
+def _mark(feature: ethtool.Feature) -> str:
+    if feature.fixed or feature.active == feature.wanted:
+        return ""
+    return _KEPT if feature.active else _ASKED
 
 
 def _why(name: str, every: Mapping[str, ethtool.Feature]) -> str:

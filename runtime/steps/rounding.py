@@ -29,6 +29,11 @@ def near(setting: Setting, asked: Value, took: Value) -> bool:
     return wanted is not None and got is not None and wanted > 1 and wanted / 2 <= got <= wanted * 2
 
 
+def is_size(setting: Setting, took: Value) -> bool:
+    """Could the policy ask for `took` instead? Of a switch that stays off there is nothing else to ask for."""
+    return (setting.group in _GROUPS or setting.key in _SYSCTLS) and (_number(took) or 0) > 1
+
+
 def told(asked: object, took: object) -> str:
     """For people."""
     return f"asked {asked}, the driver took {took}"

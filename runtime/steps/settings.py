@@ -142,7 +142,8 @@ class SettingStep:
         if isinstance(self._knob, OffloadFeature):
             raise self._knob.unmet(asked)
         if self._exact is not None or not rounding.near(self.setting, asked, took) or not isinstance(took, int | str) or not isinstance(asked, int | str):
-            raise Refusal(f"taken without a complaint, but it reads back {show(took)} instead of {show(asked)}", f"write {show(took)}, if that will do")
+            mend = f"write {show(took)}, if that will do" if rounding.is_size(self.setting, took) else ""
+            raise Refusal(f"taken without a complaint, but it reads back {show(took)} instead of {show(asked)}", mend)
         self._kept.rounded(self._device, self.setting, asked, took)
         self.rounded = rounding.told(asked, took)
         self.text = f"{place(self.setting)}: {self.rounded}"
