@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 import re
 
-from runtime.backends import netdev, sysfs
+from runtime.backends import ethtool_ioctl, netdev, sysfs
 from runtime.backends.netlink import NetlinkError
 from runtime.backends.sysfs import Sysfs
 from runtime.context import Device
 from runtime.knobs import Refusal, Value, Wanted, refused
 
+_SENDS_ONLY = re.compile(r"(?<!rx)(?<!rx[-_.])tx[-_.]?\d|output", re.IGNORECASE)
 _QUEUE_ACTION = re.compile(r"(rx|tx|input|output|comp|fp|q|queue)[-_.]?\d+", re.IGNORECASE)
 
 
@@ -67,11 +68,20 @@ def device_irqs(device: Device) -> list[int]:
         pass  # a kernel before 6.8
     try:
         with Sysfs() as tree:
-            every = [int(name) for name in tree.names(f"class/net/{device.name}/device/msi_irqs")]
-            queued = [irq for irq in every if _QUEUE_ACTION.search(tree.read(f"kernel/irq/{irq}/actions"))]
+            every = _vectors(tree, device)
+            actions = {irq: tree.read(f"kernel/irq/{irq}/actions") for irq in every}
     except (OSError, ValueError):
         return []
-    return queued or every
+    queued = [irq for irq in every if _QUEUE_ACTION.search(actions[irq])]
+    return sorted(queued or every, key=lambda irq: bool(_SENDS_ONLY.search(actions[irq])))  # where rx and tx are apart, all of rx first
+
+
+def _vectors(tree: Sysfs, device: Device) -> list[int]:
+    """The device's MSI vectors; of a virtio device those of the PCI device that it sits on. Raises OSError, ValueError."""
+    path = f"class/net/{device.name}/device/msi_irqs"
+    if not tree.exists(path):
+        path = f"bus/pci/devices/{ethtool_ioctl.driver(device.name).bus}/msi_irqs"
+    return [int(name) for name in tree.names(path)]
 
 
 def online(wanted: Wanted) -> list[int]:
