@@ -64,7 +64,7 @@ class SettingStep:
             self._turn()
         except Refusal as refusal:
             if not self.setting.prefer:
-                raise refusal_error(self.setting, refusal) from None
+                raise refusal_error(self.setting, refusal, self._device) from None
             self._skip(refusal.words)
 
     def undo(self) -> None:
@@ -90,7 +90,7 @@ class SettingStep:
             now = self._knob.read()
             wanted = self._wanted(now)
         except Refusal as refusal:
-            raise refusal_error(self.setting, refusal) from None
+            raise refusal_error(self.setting, refusal, self._device) from None
         if now != wanted:
             mend = "something else changes it too; find it, or take the setting out of the policy"
             raise StepError(place(self.setting), f"is {show(now)}, not {show(wanted)}", mend)
@@ -272,10 +272,12 @@ def show(value: Value | tuple[int | str, ...]) -> str:
     return (", ".join(str(item) or "none" for item in value) or "none") if isinstance(value, list | tuple) else str(value)
 
 
-def refusal_error(setting: Setting, refusal: Refusal) -> StepError:
+def refusal_error(setting: Setting, refusal: Refusal, device: str = "") -> StepError:
+    from runtime import driver_hints
+
     written = setting.text or f"{setting.group} {setting.key}"
     mend = refusal.mend or f"write `prefer {written.removeprefix('prefer ')}` to go on without it"
-    return StepError(place(setting), refusal.words, mend)
+    return StepError(place(setting), refusal.words, driver_hints.beside(mend, device, setting.group.removesuffix("-context")))
 
 
 def _plan(context: Context, setting: Setting, changed: set[str]) -> Step | None:
@@ -290,7 +292,7 @@ def _plan(context: Context, setting: Setting, changed: set[str]) -> Step | None:
     except Refusal as refusal:
         if setting.prefer:
             return SkippedSetting(setting, refusal.words)
-        raise refusal_error(setting, refusal) from None
+        raise refusal_error(setting, refusal, device_name(context, setting)) from None
 
 
 def _restore(context: Context, device: str, setting: Setting, before: Value) -> Step | None:

@@ -164,7 +164,12 @@ class AttachStep:
     def _refusal(self, error: bpf.BpfError, device: Device) -> StepError:
         if error.errno in (errno.EBUSY, errno.EEXIST) and self.code.hook == "xdp":
             return foreign_program.refuse(self.text, device)
-        return StepError(self.text, f"{error.what}: {os.strerror(error.errno or 0)}", _MENDS.get(error.errno or 0, ""))
+        mend = _MENDS.get(error.errno or 0, "")
+        if self.code.hook == "xdp" and self.mode == "native":
+            from runtime import driver_hints
+
+            mend = driver_hints.beside(mend, device.name, "xdp")
+        return StepError(self.text, f"{error.what}: {os.strerror(error.errno or 0)}", mend)
 
 
 @dataclass(slots=True)
