@@ -38,6 +38,8 @@ def place_in(chain: ir.Chain, nic: ir.Nic, profile: Profile, findings: Findings)
     late = "conntrack" if stateful < len(chain.rules) else ""
     placed = ChainPlacement(chain, early, split, late)
     _give_reasons(placed, stateful, early, findings)
+    if profile.ntuple.drop and any(rule.verdict == "drop" for rule in chain.rules[:split]):
+        findings.reason(chain.name, early, "no rule is put into the NIC: it counts no flow rules, and every rule of a filter is counted", chain.span)
     if late:
         _check_late(chain, split, min(split, stateful), findings)
     return placed

@@ -170,7 +170,7 @@ INLINE void netc_ipv4(packet_t *p, struct walk *w)
         netc_no_addresses(p);
         return;
     }
-    header = first * 4 - 0x100;
+    header = (first & 15) * 4;                      /* not first * 4 - 0x100: Linux 6.12's verifier would see it below zero */
     length = BE16(h + 2);
     proto = h[9];
     SET(tos, h[1]);

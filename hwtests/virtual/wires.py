@@ -19,6 +19,7 @@ from contextlib import suppress
 
 from hwtests.virtual.errors import RackError
 
+_SHORTEST = 60  # bytes of an Ethernet frame without its checksum; NICs count shorter ones as errors
 LONGEST = 65536 + 64  # bytes: a frame of segmentation offload, and its headers
 _BUFFER = 8 << 20  # bytes of a socket: frames that wait for the reader, none is lost before that
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -45,11 +46,11 @@ class Wire:
         return self._end.fileno()
 
     def send(self, frame: bytes, timeout: float = 5.0) -> None:
-        """A whole Ethernet frame without its checksum to the NIC. Raises RackError when the NIC takes none for `timeout` seconds."""
+        """A whole Ethernet frame without its checksum to the NIC, padded as a cable would have it. Raises RackError when the NIC takes none for `timeout` seconds."""
         if not select.select([], [self._end], [], timeout)[1]:
             raise RackError(f"{self.name} has taken no frame for {timeout:g} s: is it up, and is the guest alive?")
         try:
-            self._put(frame)
+            self._put(frame.ljust(_SHORTEST, b"\0"))
         except OSError as error:
             raise RackError(f"{self.name}: a frame of {len(frame)} bytes: {error.strerror}") from None
 

@@ -8,7 +8,7 @@ import struct
 from compiler.bundle import Setting
 from runtime.admission.refusal import refuse
 from runtime.backends import ethtool_ioctl
-from runtime.knobs import Refusal, host
+from runtime.knobs import Refusal, host, steering
 
 _U32 = (1 << 32) - 1
 _MOST = 65535  # queues and CPUs
@@ -43,6 +43,8 @@ def _wrong(setting: Setting) -> str:
     if group in _NUMBERS:
         right = (group in ("channels", "ring") and value == "max") or (isinstance(value, int) and 0 <= value <= _U32)
         return "" if right else "a number of 32 bits"
+    if (group, setting.key) == ("hash", "symmetric") and value in steering.TRANSFORMS:
+        return ""
     if group in _SWITCHES or (group, setting.key) == ("hash", "symmetric"):
         return "" if value in (0, 1) else "0 or 1"
     if group in _LISTS:

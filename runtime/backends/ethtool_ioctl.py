@@ -70,12 +70,13 @@ def rss(device: str, context: int = 0) -> Rss:
     return Rss(table, answer[_HEAD.size + 4 * entries : _HEAD.size + 4 * entries + key_size], function, transform)
 
 
-def set_rss(device: str, table: tuple[int, ...] | None = None, key: bytes = b"", context: int = 0) -> int:
+def set_rss(device: str, table: tuple[int, ...] | None = None, key: bytes = b"", context: int = 0, transform: int | None = None) -> int:
     """ETHTOOL_SRSSH: the table (None: as it is), the key (b"": as it is), of a context (NEW_CONTEXT: make one); which it is. Raises OSError.
 
-    The transform is written as it was read: 0 would switch a symmetric one off, and kernels before 6.8 know no "no change".
+    transform: None writes it as it was read: 0 would switch a symmetric one off, and kernels before 6.8 know no "no change".
     """
-    transform = rss(device, 0 if context == NEW_CONTEXT else context).transform
+    if transform is None:
+        transform = rss(device, 0 if context == NEW_CONTEXT else context).transform
     entries = _INDIR_NO_CHANGE if table is None else len(table)
     request = _HEAD.pack(_SRSSH, context, entries, len(key), 0, transform) + struct.pack(f"={len(table or ())}I", *(table or ())) + key
     return int(_HEAD.unpack_from(_ioctl(device, request))[1])

@@ -32,13 +32,27 @@ def add_parser(subparsers: Any) -> None:
     verifying = subparsers.add_parser(
         "verify", help="installed, balanced and as expected? Exit status 1 when not",
         description="Read back that everything is installed as applied, that every stage's counters add up, and that the policy's "
-                    "expectations hold. Exit status 1 when anything is broken (an `else warn` expectation only warns).",
+                    "expectations hold; with --steering also that flows come where the policy says. Exit status 1 when anything is broken (an `else warn` expectation only warns).",
     )  # fmt: skip
     verifying.add_argument("--window", action="store_true",
                            help="wait for the expectations' window and judge what happens in it, not everything since the counters began")  # fmt: skip
+    verifying.add_argument("--steering", nargs="?", type=_seconds, const=5.0, default=0.0, metavar="SECONDS",
+                           help="also watch what arrives for so long (5): does each flow come to the queue and the CPU that the policy says? A look at each packet "
+                                "behind XDP, by a program of its own; what XDP drops or sends elsewhere is not seen")  # fmt: skip
     for command, run in ((status, run_status), (counting, run_counters), (verifying, run_verify)):
         targets.add_options(command)
         command.set_defaults(run=run)
+
+
+def _seconds(text: str) -> float:
+    """0.1 to 3600. Raises ValueError, which argparse tells."""
+    found = float(text)
+    if not 0.1 <= found <= 3600:
+        raise ValueError
+    return found
+
+
+_seconds.__name__ = "number of seconds from 0.1 to 3600"  # how argparse names it
 
 
 def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
@@ -81,8 +95,8 @@ def warn_unfinished(target: targets.Target) -> None:
         output.show_warning(f"{name} is not finished: it is running, or it was cut short and netc recover ends it")
 
 
-def measure(target: targets.Target, windowed: bool, quiet: bool) -> list[Finding]:
-    """Everything that verify judges. windowed: expectations over their window, which is waited for."""
+def measure(target: targets.Target, windowed: bool, quiet: bool, steering: float = 0.0) -> list[Finding]:
+    """Everything that verify judges. windowed: expectations over their window, which is waited for. steering: seconds to watch where flows come."""
     from runtime import counters, verify
     from runtime.steps import StepError
 
@@ -97,6 +111,10 @@ def measure(target: targets.Target, windowed: bool, quiet: bool) -> list[Finding
     found = verify.drift(context, bundle, current.generation)
     whole = verify.Finding("installed", current.policy, ", ".join(current.bindings.values()), "held", "everything reads back as it was applied")
     findings = [*(found or [whole]), *verify.balance(context, bundle)]
+    if steering:
+        from runtime.steering import proof
+
+        findings += proof.watch(context, bundle, steering)
     try:
         return findings + verify.expectations(bundle, before, counters.read(context, bundle))
     except StepError:  # the balance has said so already
@@ -107,7 +125,7 @@ def run_verify(options: argparse.Namespace) -> int:
     from runtime import verify
 
     with targets.opened(options) as target:
-        findings = measure(target, options.window, options.json)
+        findings = measure(target, options.window, options.json, options.steering)
     show_findings(findings, options.json)
     return int(verify.failed(findings))
 

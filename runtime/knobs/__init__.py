@@ -48,13 +48,13 @@ def refused(evidence: str, error: OSError) -> Refusal:
 
 def knob(context: Context, setting: Setting) -> Knob:
     """The knob that a setting turns. Raises Refusal for one that this netc does not know, KeyError for a nic that is not bound."""
-    from runtime.knobs import affinity, contexts, flow_rules, host, nic, queues, steering, vlan
+    from runtime.knobs import affinity, contexts, flow_rules, host, nic, queues, rfs, steering, vlan
 
     group, key = setting.group, setting.key
     if group == "sysctl":
         return host.Sysctl(key, lab=bool(context.netns))
     if group == "rfs-host":
-        return host.AtLeast(key, lab=bool(context.netns))
+        return rfs.HostTable(key, lab=bool(context.netns))
     if group == "require":
         return host.RequiredCpus()
     if group == "irq" and context.netns:
@@ -68,6 +68,8 @@ def knob(context: Context, setting: Setting) -> Knob:
         case "priv-flag":
             return nic.PrivateFlag(device.name, key)
         case "hash":
+            if key == "symmetric" and setting.value in steering.TRANSFORMS:
+                return steering.SymmetricFunction(device.name)
             other = {"symmetric": steering.Symmetric, "key": steering.HashKey}.get(key)
             return other(device.name) if other else steering.HashFields(device.name, key)
         case "rss":
@@ -77,7 +79,7 @@ def knob(context: Context, setting: Setting) -> Knob:
         case "rss-context":
             return contexts.ContextTable(context.state, device, key)
         case "rfs":
-            return queues.FlowTable(device.name)
+            return rfs.FlowTable(device.name)
         case "irq":
             return affinity.Interrupts(device)
         case "xps" | "rps":

@@ -10,7 +10,6 @@ import stat
 from runtime.backends import sysfs
 from runtime.knobs import Refusal, Value, Wanted
 from runtime.knobs.affinity import online, online_cpus, shown
-from runtime.knobs.queues import power_of_two
 
 _NAME = re.compile(r"net(\.[A-Za-z0-9][A-Za-z0-9_/-]*){1,6}\Z")  # the allow-list; `/` stands for a dot in a device's name
 
@@ -73,13 +72,6 @@ class Sysctl:
             errno.EACCES: "in this network namespace it can only be read: it belongs to the host",
         }
         return Refusal(f"/proc/{self._path}: {error.strerror}", hints.get(error.errno or 0, ""))
-
-
-class AtLeast(Sysctl):
-    """A number that several devices share: never made less than it is (the table of RFS)."""
-
-    def resolve(self, wanted: Wanted) -> Value:
-        return super().resolve(str(max(int(str(self.read())), power_of_two(int(str(wanted))))))
 
 
 class RequiredCpus:

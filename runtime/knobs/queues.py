@@ -1,8 +1,5 @@
 """The files that each queue of a device has in sysfs: XPS, RPS, and those that netc never sets but gives back with the queues.
 
-RFS: the wish is how many flows the device remembers the CPU of; each receive queue gets its part of them, rounded up to a power of two as the
-kernel does (store_rps_dev_flow_table_cnt). It works only with as many entries in the host's table: HOST_TABLE.
-
 For XPS and RPS the wish is a list of CPUs. Transmit queue i gets CPU i of the list, counted round; with fewer transmit queues than CPUs
 a queue gets every n-th. RPS: every receive queue spreads over all of them. Values are one CPU list a queue, as the kernel writes them.
 Source: Documentation/networking/scaling.rst, Documentation/ABI/testing/sysfs-class-net-queues.
@@ -16,7 +13,6 @@ from runtime.backends.sysfs import Sysfs
 from runtime.knobs import Refusal, Value, Wanted, refused
 from runtime.knobs.affinity import mask, online, shown, unmask
 
-HOST_TABLE = "net.core.rps_sock_flow_entries"
 RAW = {"xps_rxqs": "tx-", "tx_maxrate": "tx-"}
 
 
@@ -95,20 +91,3 @@ class PacketSteering(QueueFile):
 
     def _text(self, value: str) -> str:
         return mask(value)
-
-
-class FlowTable(QueueFile):
-    """rps_flow_cnt of every receive queue."""
-
-    def __init__(self, device: str) -> None:
-        super().__init__(device, "rps_flow_cnt", "rx-")
-
-    def resolve(self, wanted: Wanted) -> Value:
-        with self._sysfs() as tree:
-            count = len(self._paths(tree))
-        return [str(power_of_two(-(-int(str(wanted)) // count)))] * count if count else []
-
-
-def power_of_two(number: int) -> int:
-    """The least one that is not below."""
-    return 1 << (number - 1).bit_length() if number > 0 else 0

@@ -7,6 +7,7 @@ from runtime.backends.netlink import NetlinkError
 from runtime.knobs import Refusal, Value, Wanted, refused
 
 _TOEPLITZ = 1  # ETH_RSS_HASH_TOP
+TRANSFORMS = {"symmetric-xor": 1, "symmetric-or-xor": 2}  # RXH_XFRM_SYM_XOR, RXH_XFRM_SYM_OR_XOR
 _SYMMETRIC = "6d5a"  # a Toeplitz key of one repeated 16-bit word hashes both directions alike (Woo and Park, 2012)
 _RESETS = ("channels", "ring", "feature", "priv-flag")  # what many drivers make their queues anew for, and forget tables and rules
 
@@ -82,6 +83,28 @@ class Symmetric(HashKey):
         if rss.key.hex() == symmetric:
             raise Refusal("the device has a symmetric key, and netc knows no other", "set one with: ethtool -X DEV hkey ...")
         return rss.key.hex()
+
+
+class SymmetricFunction:
+    """Both directions of a flow on one queue, by what the NIC does to a flow before it hashes it: ethtool -X DEV xfrm. The value: RXH_XFRM_* bits."""
+
+    resets = False
+    after: tuple[str, ...] = _RESETS
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+
+    def read(self) -> Value:
+        return rss(self._device).transform
+
+    def resolve(self, wanted: Wanted) -> Value:
+        return TRANSFORMS[str(wanted)]
+
+    def write(self, value: Value) -> None:
+        try:
+            ethtool_ioctl.set_rss(self._device, transform=int(str(value)))
+        except OSError as error:
+            raise refused("ETHTOOL_SRSSH input_xfrm", error) from None
 
 
 class RssTable:

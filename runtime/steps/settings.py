@@ -11,7 +11,7 @@ import socket
 from compiler.bundle import Bundle, Setting
 from runtime.context import Context
 from runtime.knobs import Knob, Refusal, Value, knob
-from runtime.knobs.queues import HOST_TABLE
+from runtime.knobs.rfs import HOST_TABLE
 from runtime.knobs.steering import put_table
 from runtime.steps import Step, StepError, port_reset, queue_settings, settings_order
 from runtime.steps.saved_settings import Saved, SavedSettings, knob_key

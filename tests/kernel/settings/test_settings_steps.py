@@ -126,6 +126,7 @@ def test_sysctl_of_this_namespace_only(netns: str, tmp_path: Path) -> None:
         (setting("feature", "warp", 1), "the kernel has no feature 'warp'"),
         (setting("hash", "tcp4", ("src-ip", "dst-ip")), "ETHTOOL_GRXFH tcp4: Operation not supported"),
         (setting("hash", "symmetric", 1), "ETHTOOL_GRSSH: Operation not supported"),
+        (setting("hash", "symmetric", "symmetric-xor"), "ETHTOOL_GRSSH: Operation not supported"),
         (setting("rss", "indirection", (0, 1)), "ETHTOOL_GRSSH: Operation not supported"),
         (setting("ntuple", "x/0", ("udp4", "dst-port", 53, "action", 1)), "ETHTOOL_GRXCLSRLALL: Operation not supported"),
         (setting("irq", "cpus", (0,)), "interrupts are the host's"),

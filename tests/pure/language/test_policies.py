@@ -151,6 +151,10 @@ def test_everything_is_there() -> None:
         0,
     )
     assert (values["pause", "tx"], values["priv-flag", "rx_striding_rq"]) == (0, 1)
+    assert (values["rps", "cpus"], values["rfs", "flows"]) == ((0, 1), 32_000)
+    assert [s.value for s in made.settings if (s.nic, s.group) == ("dmz", "xps")] == [(0, 2, 3)]
+    assert str(values["hash", "key"]).startswith("6d5a56da25") and len(str(values["hash", "key"])) == 80
+    assert [r.target for r in made.steers[0].rules if r.name == "discard"] == [ir.Target("drop")]
     assert {a.counter for a in made.expects[0].assertions} >= {
         "wan->lan.pass-established",
         "wan.shape.out.web",

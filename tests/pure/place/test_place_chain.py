@@ -130,3 +130,13 @@ def test_every_rule_and_default_has_a_reason() -> None:
     said = reasons(place.place(program(*lists), GENERIC))
     assert {f"{c.name}.{name}" for c in lists for name in [*(r.name for r in c.rules), "default"]} <= set(said)
     assert all(words for _, words in said.values())
+
+
+def test_a_filter_s_rules_are_not_the_nic_s_for_it_does_not_count_them() -> None:
+    full = msgspec.structs.replace(GENERIC, ntuple=profile.Ntuple(rules=16, drop=True))
+    chain = ir.Chain("wan.in", "wan", "in", None, (ir.Rule("junk", "drop", ir.Is("udp")),), "pass")
+    made = ir.Program(nics=(ir.Nic("wan", "wan0"),), chains=(chain,))
+    placed = place.place(made, full)
+    assert [s.group for s in placed.settings] == ["vlan"]
+    assert any(r.what == "wan.in" and "counts no flow rules" in r.reason for r in placed.reasons)
+    assert not any(r.what == "wan.in" for r in place.place(made, profile.default()).reasons)

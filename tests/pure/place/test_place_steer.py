@@ -191,7 +191,7 @@ def test_queues_for_some_flows_are_an_rss_context_that_flow_rules_name() -> None
     assert ("ntuple", "wan.steer.dns/0", ("udp4", "dst-port", 53, "context", "web")) in found
     assert ("ntuple", "wan.steer.one/0", ("sctp4", "action", 5)) in found
     assert ("rss", "indirection", (2, 3)) in found, "context 0 keeps a table of its own"
-    assert [s.group for s in ethtool.lower(placed) if s.group in ("rss-context", "ntuple")][0] == "rss-context", "made before a rule names it"
+    assert next(s.group for s in ethtool.lower(placed) if s.group in ("rss-context", "ntuple")) == "rss-context", "made before it is named"
 
 
 def test_contexts_are_counted_and_without_them_xdp_does_it() -> None:

@@ -1,0 +1,121 @@
+"""`netc verify --steering`: which flows came where, seen on live packets; what was not seen is not said to be proved."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+
+from compiler import bundle as bundles
+from compiler import ir
+from runtime.backends import bpf, bpf_others, link
+from runtime.lab import netns
+from tests.kernel.apply.hosts import ROOT, Host, made, program, tcp, udp
+
+pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
+DNS = ir.And((ir.Is("udp"), ir.Within(ir.Field.DPORT, ((53, 53),))))
+SECONDS = "0.5"
+
+
+def steered(*cpus: int, xdp: str = "native") -> bytes:
+    """UDP to port 53 goes to these CPUs; everything passes."""
+    policy = program(ir.Rule("all", "pass", ir.Const(True), text="pass"))
+    rule = ir.SteerRule("dns", DNS, ir.Target("cpus", cpus), text="udp dport 53 to cpus")
+    nic = ir.Nic("wan", "wan0", xdp)
+    return made(ir.Program(nics=(nic,), chains=policy.chains, steers=(ir.Steer("wan.steer", "wan", (rule,), None),)))
+
+
+@contextmanager
+def traffic(host: Host, *specs: ir.PacketSpec) -> Iterator[None]:
+    """These packets again and again, until the block ends."""
+    done = threading.Event()
+
+    def send() -> None:
+        while not done.wait(0.02):
+            for spec in specs:
+                host.send(spec)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        done.set()
+        sender.join()
+
+
+def steering(host: Host, status: int = 0) -> list[dict[str, str]]:
+    findings = host.json("verify", "--steering", SECONDS, status=status)["findings"]
+    return [finding for finding in findings if finding["kind"] == "steering"]
+
+
+def test_flows_that_are_moved_to_their_cpu_are_proved(host: Host) -> None:
+    host.netc("apply", host.write(steered(1)))
+    with traffic(host, udp(53), tcp(80)):
+        (found,) = steering(host)
+    assert (found["result"], found["what"]) == ("held", "wan0: udp dport 53 to cpus")
+    assert found["detail"] == "1 flow seen, 1 as promised"
+
+
+def test_no_traffic_is_no_proof(host: Host) -> None:
+    host.netc("apply", host.write(steered(1)))
+    with traffic(host, tcp(80)):
+        (found,) = steering(host)
+    assert found["result"] == "no traffic" and "nothing is proved" in found["detail"]
+
+
+def test_a_flow_on_another_cpu_is_named_and_fails(host: Host) -> None:
+    """The bundle says CPU 0, its map says CPU 1: what a driver or somebody else could do."""
+    whole = bundles.decode(steered(1))
+    lies = tuple(msgspec.structs.replace(item, value=(0,)) if item.group == "require" else item for item in whole.settings)
+    host.netc("apply", host.write(bundles.encode(msgspec.structs.replace(whole, settings=lies))))
+    with traffic(host, udp(53)):
+        (found,) = steering(host, status=1)
+    assert found["result"] == "broken"
+    assert found["detail"] == "1 flow seen, 0 as promised, 1 elsewhere: udp 203.0.113.9:5353 -> 192.0.2.1:53 on cpu 1 instead of 0"
+
+
+def test_rps_is_proved_by_the_cpu(host: Host) -> None:
+    setting = ir.Setting("wan", "rps", "cpus", (1,), text="rps on cpus 1")
+    host.netc("apply", host.write(made(program(ir.Rule("all", "pass", ir.Const(True), text="pass"), settings=(setting,)))))
+    with traffic(host, udp(53), tcp(80)):
+        (found,) = steering(host)
+    assert (found["result"], found["detail"]) == ("held", "2 flows seen, 2 as promised")
+
+
+def test_what_is_dropped_is_not_seen(host: Host) -> None:
+    policy = program(ir.Rule("no", "drop", DNS, text="drop udp dport 53"))
+    host.netc("apply", host.write(made(policy)))
+    with traffic(host, udp(53)):
+        (found,) = steering(host)
+    assert found["result"] == "no traffic" and "tells neither the NIC nor XDP nor RPS" in found["detail"]
+
+
+def test_nothing_stays_behind(host: Host) -> None:
+    host.netc("apply", host.write(steered(1)))
+    before = host.attached(), tcx(host)
+    with traffic(host, udp(53)):
+        steering(host)
+        watching = subprocess.Popen(host.command("verify", "--steering", "60"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+        while tcx(host) == before[1]:
+            assert watching.poll() is None
+        watching.kill()
+        watching.wait()
+    assert (host.attached(), tcx(host)) == before
+
+
+def tcx(host: Host) -> list[int]:
+    """The programs on wan0's tcx ingress hook."""
+    with netns.enter(host.netns):
+        return bpf_others.tcx(link.get("wan0").ifindex, bpf.TCX_INGRESS)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon", "1e9"])
+def test_seconds_that_cannot_be(host: Host, seconds: str) -> None:
+    told = host.netc("verify", "--steering", seconds, status=2)
+    assert "number of seconds from 0.1 to 3600" in told.stderr
