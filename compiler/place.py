@@ -36,7 +36,7 @@ def _place_nic(program: ir.Program, nic: ir.Nic, index: int, profile: Profile, f
     steered = [placed for steer in steers for placed in place_steer(program, steer, nic, tuple(chains), profile, findings)]
     shapes = tuple(place_limits.shape(shape, profile, findings) for shape in program.shapes if shape.nic == nic.name)
     for shape in shapes:
-        findings.reason(shape.name, "tc", _shape_reason(shape), shape.span)
+        findings.reason(shape.name, "tc", _shape_reason(shape, profile), shape.span)
     if any(chain.early == "xdp" for chain in chains) or any(s.where in STEERS_IN_XDP for s in steered):
         _check_mode(nic, profile, findings)
         _keep_tags(program, nic, findings)
@@ -75,10 +75,11 @@ def _asks_for_tags(when: ir.Expr) -> bool:
     return False
 
 
-def _shape_reason(shape: ir.Shape) -> str:
+def _shape_reason(shape: ir.Shape, profile: Profile) -> str:
     if shape.direction == "in":
         return "HTB on an ifb device: what arrives can only be queued after a redirect"
-    return "one HTB tree on the device: exact device totals; hardware queues are not used for shaping yet"
+    offload = "; the NIC could take tc rules (hw-tc-offload), and HTB in the NIC is not used yet" if profile.hw_tc_offload else ""
+    return f"one HTB tree on the device: exact device totals; hardware queues are not used for shaping yet{offload}"
 
 
 def _in_source_order(finding: Diagnostic) -> tuple[str, int, int]:

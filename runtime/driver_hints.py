@@ -30,6 +30,8 @@ def _can_be(item: Constraint, device: str) -> bool:
     try:
         if item.mtu:
             return link.get(device).mtu > item.mtu
+        if "channels-before-xdp" in item.quirks:
+            return link.get(device).xdp_program != 0
         if item.when == "lro":
             features = ethtool.features(device)
             return any(name in features and features[name].active for name in _MERGING)

@@ -275,9 +275,11 @@ def show(value: Value | tuple[int | str, ...]) -> str:
 def refusal_error(setting: Setting, refusal: Refusal, device: str = "") -> StepError:
     from runtime import driver_hints
 
+    if refusal.mend:  # netc knows the reason
+        return StepError(place(setting), refusal.words, refusal.mend)
     written = setting.text or f"{setting.group} {setting.key}"
-    mend = refusal.mend or f"write `prefer {written.removeprefix('prefer ')}` to go on without it"
-    return StepError(place(setting), refusal.words, driver_hints.beside(mend, device, setting.group.removesuffix("-context")))
+    mend = driver_hints.beside(f"write `prefer {written.removeprefix('prefer ')}` to go on without it", device, setting.group.removesuffix("-context"))
+    return StepError(place(setting), refusal.words, mend)
 
 
 def _plan(context: Context, setting: Setting, changed: set[str]) -> Step | None:

@@ -22,7 +22,7 @@ from runtime.steps import StepError, foreign_program, port_reset, xdp_pins
 
 _FLAGS = {"native": bpf.XDP_FLAGS_DRV, "generic": bpf.XDP_FLAGS_SKB}
 _MENDS = {
-    errno.EOPNOTSUPP: "the driver has no native XDP: write `xdp generic`, or `xdp none` for nft alone",
+    errno.EOPNOTSUPP: "the driver has no native XDP, or none as the device is set up now: write `xdp generic`, or `xdp none` for nft alone",
     errno.ERANGE: "the MTU is too large for native XDP on this driver: lower it",
     errno.ENOSPC: "veth needs at least as many receive queues as its peer has transmit queues: set channels",
     errno.EPERM: "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",

@@ -72,6 +72,11 @@ def test_no_queue_that_the_kernel_has_is_refused_or_preferred_away(tmp_path: Pat
     assert refused(tmp_path, SHAPE % "queue pfifo", qdiscs=("pfifo",)).message.startswith("wan.shape.out needs the qdisc htb")
 
 
+def test_a_nic_that_could_take_tc_rules_is_told_of(tmp_path: Path) -> None:
+    told = reasons(compiled(tmp_path, SHAPE % "queue pfifo", hw_tc_offload=True))["wan.shape.out"][1]
+    assert "hw-tc-offload" in told and "hw-tc-offload" not in reasons(compiled(tmp_path, SHAPE % "queue pfifo"))["wan.shape.out"][1]
+
+
 def warned(made: pipeline.Compilation) -> list[str]:
     return [item.message for item in made.warnings if item.code == "W711"]
 
