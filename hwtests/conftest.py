@@ -56,7 +56,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that asks for `port` runs once on each port of the rack."""
     if "port" in metafunc.fixturenames:
         file, _ = metafunc.config.stash[RACK]
-        wanted = metafunc.config.getoption("port") or list(file.ports)
+        wanted = metafunc.config.getoption("port") or [name for name, port in file.ports.items() if not port.aside]
         if unknown := set(wanted) - set(file.ports):
             raise pytest.UsageError(f"rack {file.name} has no port {', '.join(sorted(unknown))}; it has {', '.join(file.ports)}")
         metafunc.parametrize("port", wanted, indirect=True, scope="session")
@@ -180,8 +180,9 @@ def _result(phases: list[pytest.TestReport]) -> results.Result:
     properties = [entry for entry in phases[-1].user_properties]
     identity = dict(dict(properties).get("identity", {}))
     test, variant = results.named(phase.nodeid, identity.get("nic", ""))
+    reasons = [_reason(kind, one) for found, one in kinds if found == kind]
     return results.Result(
-        test=test, variant=variant, **identity, result=kind, reason=_reason(kind, phase), quirk=str(dict(properties).get("quirk", "")),
+        test=test, variant=variant, **identity, result=kind, reason="\n".join(filter(None, reasons)), quirk=str(dict(properties).get("quirk", "")),
         seconds=round(sum(one.duration for one in phases), 3),
         figures=dict(value for name, value in properties if name == "figure"),
         series=dict(value for name, value in properties if name == "series"),
@@ -199,4 +200,10 @@ def _reason(kind: str, report: pytest.TestReport) -> str:
         return str(report.wasxfail)
     if kind == "skip" and isinstance(report.longrepr, tuple):
         return str(report.longrepr[2]).removeprefix("Skipped: ")
-    return "" if kind == "pass" else report.longreprtext[-4000:]
+    return _failure(report) if kind == "fail" else ""
+
+
+def _failure(report: pytest.TestReport) -> str:
+    """What went wrong, without the way there: the exception's own text."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash else report.longreprtext)[:4000]

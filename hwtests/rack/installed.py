@@ -1,6 +1,6 @@
 """A policy on a port: compiled on the controller against the probed profile, pushed, applied by the machine's own netc, and checked in three layers.
 
-Read-back equals plan: `status` sees no drift and a second apply changes nothing. Rule counters: `counters`. And what the far end received, which the
+Read-back equals plan: a second plan finds no drift and nothing to change. Rule counters: `counters`. And what the far end received, which the
 tests compare themselves, for they know what they sent.
 """
 
@@ -40,25 +40,33 @@ class Installed:
 
     def apply(self, policy: str, *options: str) -> dict[str, Any]:
         """Put a policy on the port and check that what is read back is what was planned. Raises CommandFailed."""
-        self._push(policy)
+        self.push(policy)
         self.plan = self.port.machine.netc_json("apply", self._place, "--allow-disruptive", *options)
         self.port.up()
         self.read_back()
         return self.plan
 
-    def refused(self, policy: str, *options: str) -> str:
-        """Apply what must be refused: why it was, in netc's words."""
-        self._push(policy)
-        done: Done = self.port.machine.netc("apply", self._place, "--allow-disruptive", *options, status=1)
+    def try_apply(self, policy: str) -> Done:
+        """Apply what may be refused: exit status and netc's words. Raises CommandFailed for a policy that does not compile."""
+        self.push(policy)
+        done = self.port.machine.netc("apply", self._place, "--allow-disruptive", status=None)
         self.port.up()
+        if done.code == 0:
+            self.read_back()
+        return done
+
+    def refused(self, policy: str) -> str:
+        """Apply what must be refused: why it was, in netc's words. Raises CommandFailed when it was not."""
+        done = self.try_apply(policy)
+        if done.code != 1:
+            raise CommandFailed(f"{self.port.name}: exit status {done.code}, where the policy had to be refused")
         return done.err + done.out
 
     def read_back(self) -> None:
         """The first layer: what the kernel and the device say now is what the bundle asks for. Raises CommandFailed."""
-        self.port.machine.netc("status")  # status 1 when anything has drifted
-        again = self.port.machine.netc_json("apply", self._place)
-        if again["changed"]:
-            raise CommandFailed(f"{self.port.name}: the same bundle again changed something: {again['steps']}")
+        said = self.port.machine.netc_json("plan", self._place, status=None)
+        if said.get("changes") or said.get("drift"):
+            raise CommandFailed(f"{self.port.name}: what is there is not what was planned: {said['drift'] or said['entries']}")
 
     def counters(self) -> dict[str, int]:
         """The second layer: packets by counter name, over all stages."""
@@ -76,7 +84,8 @@ class Installed:
         self.port.machine.netc("remove")
         self.port.up()
 
-    def _push(self, policy: str) -> None:
+    def push(self, policy: str) -> None:
+        """Compile, and bring the bundle to the machine. From here on the undo stack removes netc."""
         data = self.bundle(policy)
         machine = self.port.machine
         if not self._remove_is_due:

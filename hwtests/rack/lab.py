@@ -12,19 +12,24 @@ FAR_TX_QUEUES = 2  # veth refuses XDP where the peer has more transmit queues th
 
 
 @contextmanager
-def wired(channel: Channel, prefix: str, ports: dict[str, int]) -> Iterator[tuple[str, str]]:
-    """Two namespaces and a cable for each port (name → receive queues); devices are named as ports, far ends with an `f`. Their names."""
+def wired(channel: Channel, prefix: str, ports: list[str], queues: int) -> Iterator[tuple[str, str]]:
+    """Two namespaces and a cable for each port; devices are named as ports, far ends with an `f`. The namespaces' names.
+
+    GRO is on at the far ends: veth takes redirected frames (`to nic`) only while its other end runs XDP or GRO. Tags are sent within
+    the frame, as on a cable: veth would hand them over beside it, where XDP does not see them.
+    """
     dut, peer = f"{prefix}-dut", f"{prefix}-peer"
     for name in (dut, peer):
         channel.ask("undo", ["ip", "netns", "delete", name])
         _run(channel, "ip", "netns", "add", name)
         _run(channel, "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1", netns=name)  # no frame but the tests' own
         _run(channel, "ip", "link", "set", "lo", "up", netns=name)
-    for name, queues in ports.items():
+    for name in ports:
         near, far = device(name), far_device(name)
         _run(channel, "ip", "-n", dut, "link", "add", near, "numrxqueues", str(queues), "numtxqueues", str(queues), "type", "veth",
              "peer", "name", far, "numrxqueues", str(FAR_TX_QUEUES), "numtxqueues", str(FAR_TX_QUEUES), "netns", peer)  # fmt: skip
         _run(channel, "ip", "-n", peer, "link", "set", far, "up")
+        _run(channel, "ethtool", "-K", far, "gro", "on", "txvlan", "off", "tx-vlan-stag-hw-insert", "off", netns=peer)
     yield dut, peer
 
 

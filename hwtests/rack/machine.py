@@ -99,7 +99,11 @@ class Machine:
         """Make a change, with what undoes it registered before: with the agent, so that it is undone also when this process dies."""
         number = self.ask("undo", undo)["undo"]
         self.undone.note(self, number)
-        return self.run(*argv)
+        try:
+            return self.run(*argv)
+        except CommandFailed:
+            self.unwind(number)  # as far as it came: what there is nothing of cannot be undone either
+            raise
 
     def unwind(self, number: int) -> list[dict[str, Any]]:
         """Undo everything from that number on; what each command came to."""

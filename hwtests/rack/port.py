@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,6 +79,15 @@ class Port:
         done = self.machine.run("sh", "-c", _AWAIT, "sh", self.device, str(round(CARRIER_SECONDS * 10)), status=None, timeout=CARRIER_SECONDS + 60)
         if done.code:
             raise RackError(f"{self.name}: {self.device} has had no carrier for {CARRIER_SECONDS:g} s: {done.out.strip()}")
+
+    def settle(self) -> None:
+        """Until the device's receive count stands still: frames are on their way in, and a machine may be slow to take them."""
+        read = ("cat", "/proc/net/dev")
+        last, now = "", self.machine.run(*read).out
+        until = time.monotonic() + 10
+        while last != now and time.monotonic() < until:
+            time.sleep(0.3)
+            last, now = now, self.machine.run(*read).out
 
     def frame(self, words: str, *, to: str = "", source: str = "") -> bytes:
         """A frame in the words of a policy's tests, from the far end to this device: `udp 192.0.2.9:4000 -> 192.0.2.1:53`."""

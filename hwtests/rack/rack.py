@@ -36,6 +36,13 @@ class Rack:
     def dut(self) -> Machine:
         return next(iter(self.ports.values())).machine
 
+    def other(self, port: Port) -> Port:
+        """Another port of the same machine, for tests that need two; the test is skipped where there is none."""
+        import pytest
+
+        found = next((other for other in self.ports.values() if other is not port and other.profile["xdp"]["native"]), None)
+        return found or pytest.skip(f"needs a second port with native XDP; rack {self.name} has {', '.join(self.ports)}")
+
 
 @contextmanager
 def opened(file: RackFile, base: Path = Path()) -> Iterator[Rack]:
@@ -83,7 +90,7 @@ def _lab(file: RackFile) -> Iterator[dict[str, Port]]:
     with transport.local(file.dut) as channel:
         work = own_directory()
         prefix = Path(work).name.replace("netc-hwtests", "nh")
-        with lab.wired(channel, prefix, dict.fromkeys(file.ports, queues)) as (dut, peer):
+        with lab.wired(channel, prefix, list(file.ports), queues) as (dut, peer):
             near = Machine(file.dut, channel, dut, netc_here(machine_file.netc), work)
             near.prepare()
             far = near.inside(peer, "peer")
@@ -117,11 +124,20 @@ def found(machine: Machine, device: Device, address: str) -> str:
     if device.name:
         machine.json("ip", "-j", "link", "show", "dev", device.name)
         return device.name
+    if device.mac:
+        return _by_mac(machine, device.mac)
     place = f"/sys/bus/pci/devices/{device.pci}"
     names = machine.run("sh", "-c", f"ls {place}/net {place}/virtio*/net 2>/dev/null | grep -v : | grep .", status=None).out.split()
     if len(names) <= device.port:
         raise RackError(f"{machine.name}: {device.pci} has {len(names)} network devices, there is no port {device.port}; `lspci -D` lists addresses")
     return str(sorted(names)[device.port])
+
+
+def _by_mac(machine: Machine, mac: str) -> str:
+    for link in machine.json("ip", "-j", "link"):
+        if link.get("address") == mac and not link.get("link"):  # a VLAN device has its parent's
+            return str(link["ifname"])
+    raise RackError(f"{machine.name}: no device has the MAC address {mac}")
 
 
 def _by_address(machine: Machine, address: str) -> str:

@@ -17,12 +17,44 @@ SETTLE_SECONDS = 0.1  # frames that are still on their way when the sender is do
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """when: seconds of the receiver's clock; length: bytes on the wire without FCS; data: what was kept; way: by `spread` (else 0)."""
+    """when: seconds of the receiver's clock; length: bytes on the wire without FCS; data: what was kept; way: which socket took it, where they share."""
 
     when: float
     length: int
     data: bytes
     way: int = 0
+
+    @property
+    def tags(self) -> tuple[int, ...]:
+        """VLAN ids, outer first."""
+        return tuple(int.from_bytes(self.data[at + 2 : at + 4]) & 0xFFF for at in range(12, self._layer3 - 2, 4))
+
+    @property
+    def proto(self) -> int:
+        """The IPv4 protocol; -1 for what is not IPv4."""
+        at = self._layer3
+        return self.data[at + 9] if self.data[at - 2 : at] == b"\x08\x00" and len(self.data) >= at + 24 else -1
+
+    @property
+    def dport(self) -> int:
+        """The destination port of TCP or UDP over IPv4 without options; -1 for anything else."""
+        return int.from_bytes(self.data[self._layer3 + 22 : self._layer3 + 24]) if self.proto in (6, 17) else -1
+
+    @property
+    def icmp_type(self) -> int:
+        return self.data[self._layer3 + 20] if self.proto == 1 else -1
+
+    @property
+    def reset(self) -> bool:
+        """A TCP segment with RST: what a stack answers to a closed port."""
+        return self.proto == 6 and bool(self.data[self._layer3 + 33] & 4)
+
+    @property
+    def _layer3(self) -> int:
+        at = 14
+        while self.data[at - 2 : at] in (b"\x81\x00", b"\x88\xa8"):
+            at += 4
+        return at
 
 
 @dataclass
