@@ -118,7 +118,7 @@ def test_the_drivers_own_words_of_a_refusal_are_told_and_what_is_known_of_it(con
     """veth refuses native XDP where the peer sends on more queues than it receives on; bpf(2) hands on the errno alone."""
     subprocess.run(["ip", "link", "set", "va0", "down"], check=True)
     subprocess.run(["ip", "link", "del", "va0"], check=True)
-    subprocess.run(["ip", *"link add va0 type veth peer numtxqueues 4 name vb0".split()], check=True)
+    subprocess.run(["ip", "link", "add", "va0", "type", "veth", "peer", "numtxqueues", "4", "name", "vb0"], check=True)
     ethtool.put("vb0", "channels", {"tx": 4})
     found = probe.probe(context, "va0", attempt=True)
     assert found["xdp"]["native"] is False
