@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from compiler import buffers, bundle, ir, lint_pacing
+from compiler import buffers, bundle, ir, lint_pacing, place_limits
 from compiler.place_chain import Findings
 from compiler.placed import NicPlacement
 from compiler.profile import Profile
@@ -34,7 +34,7 @@ def place_settings(program: ir.Program, nics: tuple[NicPlacement, ...], profile:
 
 def _settled(program: ir.Program, nics: tuple[NicPlacement, ...], profile: Profile, findings: Findings) -> Iterator[ir.Setting]:
     for setting in program.settings:
-        obstacle = _wrong_key(setting, profile) or _wrong_ring(setting, profile) or _undoes_steering(setting, nics)
+        obstacle = place_limits.obstacle(setting, profile) or _wrong_key(setting, profile) or _undoes_steering(setting, nics)
         if obstacle and setting.prefer:
             findings.reason(setting_name(setting), "skipped", f"skipped: {obstacle[1]}", setting.span)
         elif obstacle:
@@ -62,14 +62,6 @@ def _why(program: ir.Program, setting: ir.Setting) -> str:
     if setting.group == "buffers":
         return buffers.reason(setting.key, setting.value)
     return _WHY.get(setting.key, "") or lint_pacing.reason(program, setting) if setting.group == "sysctl" else ""
-
-
-def _wrong_ring(setting: ir.Setting, profile: Profile) -> Obstacle | None:
-    """A ring that the probed NIC cannot have is found here, not first on the host."""
-    most = {"rx": profile.rings.rx, "tx": profile.rings.tx}.get(setting.key, 0) if setting.group == "ring" else 0
-    if not most or not isinstance(setting.value, int) or setting.value <= most:
-        return None
-    return "N752", f"{setting_name(setting)} cannot be {setting.value}: the target {profile.name!r} has at most {most}", f"write at most {most}, or max"
 
 
 def _wrong_key(setting: ir.Setting, profile: Profile) -> Obstacle | None:

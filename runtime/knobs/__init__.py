@@ -48,7 +48,19 @@ def refused(evidence: str, error: OSError) -> Refusal:
 
 def knob(context: Context, setting: Setting) -> Knob:
     """The knob that a setting turns. Raises Refusal for one that this netc does not know, KeyError for a nic that is not bound."""
-    from runtime.knobs import affinity, contexts, device_files, flow_rules, host, nic, offloads, queues, rfs, steering, vlan
+    from runtime.knobs import (
+        affinity,
+        contexts,
+        device_files,
+        flow_rules,
+        host,
+        nic,
+        offloads,
+        queues,
+        rfs,
+        steering,
+        vlan,
+    )
 
     group, key = setting.group, setting.key
     if group == "sysctl":

@@ -15,6 +15,7 @@ from runtime.backends.sysfs import Sysfs
 from runtime.context import Device
 from runtime.knobs import Refusal, Value, Wanted, refused
 
+_SENDS_ONLY = re.compile(r"(?<!rx)(?<!rx[-_.])tx[-_.]?\d|output", re.IGNORECASE)
 _QUEUE_ACTION = re.compile(r"(rx|tx|input|output|comp|fp|q|queue)[-_.]?(\d+)", re.IGNORECASE)
 
 
@@ -76,10 +77,11 @@ def irq_queues(device: Device) -> list[tuple[int, int]]:
         pass  # a kernel before 6.8
     try:
         with Sysfs() as tree:
-            every = [(irq, _QUEUE_ACTION.search(tree.read(f"kernel/irq/{irq}/actions"))) for irq in _of_device(tree, device.name)]
+            every = [(irq, tree.read(f"kernel/irq/{irq}/actions")) for irq in _of_device(tree, device.name)]
     except (OSError, ValueError):
         return []
-    queued = [(irq, int(found[2])) for irq, found in every if found]
+    every.sort(key=lambda item: bool(_SENDS_ONLY.search(item[1])))  # where rx and tx are apart, all of rx first
+    queued = [(irq, int(found[2])) for irq, actions in every if (found := _QUEUE_ACTION.search(actions))]
     return queued or [(irq, at) for at, (irq, _) in enumerate(every)]
 
 
