@@ -53,7 +53,7 @@ def test_preferred_queues_and_rings_are_skipped_and_shown(tmp_path: Path) -> Non
     made = compiled(tmp_path, text, channels=profile.Channels(combined=4), rings=profile.Rings(4096, 4096))
     assert channels(made) == [] and [(s.key, s.value) for s in made.bundle.settings if s.group == "ring"] == [("tx", 64)]
     assert reasons(made)["wan.channels.combined"][0] == "skipped" and "at most 4" in reasons(made)["wan.channels.combined"][1]
-    assert "8192 descriptors in rx rings asked for" in reasons(made)["wan.ring.rx"][1]
+    assert "ring rx cannot be 8192" in reasons(made)["wan.ring.rx"][1]
 
 
 def test_of_several_queues_those_that_the_kernel_has_are_kept(tmp_path: Path) -> None:
