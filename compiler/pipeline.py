@@ -15,6 +15,7 @@ from compiler import bundle, ir, ir_spec, kept, passes, place, protect, protect_
 from compiler.also_protect import Flow
 from compiler.change_index import Changeable
 from compiler.diagnostics import CompileError, Diagnostic
+from compiler.driver_hints import warnings as driver_warnings
 from compiler.frontend import Loaded, load
 from compiler.interp import Interpreter
 from compiler.passes import drop_unreachable
@@ -78,7 +79,7 @@ def compile_policy(path: Path, profile: Profile, sources: Sources, also: Flow | 
     optimised, found = passes.run(program)
     placed, covered = drop_unreachable.run(place.place(optimised, profile))
     said = {warning.span for warning in warnings if warning.code == "W005"}
-    found = [*found, *protect_unread.unread(placed), *(item for item in covered if item.span not in said)]
+    found = [*found, *protect_unread.unread(placed), *driver_warnings(placed, profile), *(item for item in covered if item.span not in said)]
     made = xdp.lower(placed)
     shaped = tc.lower(placed)
     filtered = nft.lower(placed)

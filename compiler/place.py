@@ -6,7 +6,7 @@ CompileError (N7xx): never widened, narrowed or dropped (LANGUAGE.md, meaning 9)
 
 from __future__ import annotations
 
-from compiler import ir
+from compiler import ir, place_limits
 from compiler.diagnostics import CompileError, Diagnostic
 from compiler.place_chain import Findings, place_forward, place_in, place_out
 from compiler.place_settings import place_settings, setting_name
@@ -34,9 +34,9 @@ def _place_nic(program: ir.Program, nic: ir.Nic, index: int, profile: Profile, f
     chains = [place_in(chain, nic, profile, findings) for chain in mine if chain.direction == "in"]
     chains += [place_out(chain, findings) for chain in mine if chain.direction == "out"]
     steered = [placed for steer in steers for placed in place_steer(program, steer, nic, tuple(chains), profile, findings)]
-    shapes = tuple(shape for shape in program.shapes if shape.nic == nic.name)
+    shapes = tuple(place_limits.shape(shape, profile, findings) for shape in program.shapes if shape.nic == nic.name)
     for shape in shapes:
-        findings.reason(shape.name, "tc", _shape_reason(shape), shape.span)
+        findings.reason(shape.name, "tc", _shape_reason(shape, profile), shape.span)
     if any(chain.early == "xdp" for chain in chains) or any(s.where in STEERS_IN_XDP for s in steered):
         _check_mode(nic, profile, findings)
         _keep_tags(program, nic, findings)
@@ -75,10 +75,11 @@ def _asks_for_tags(when: ir.Expr) -> bool:
     return False
 
 
-def _shape_reason(shape: ir.Shape) -> str:
+def _shape_reason(shape: ir.Shape, profile: Profile) -> str:
     if shape.direction == "in":
         return "HTB on an ifb device: what arrives can only be queued after a redirect"
-    return "one HTB tree on the device: exact device totals; hardware queues are not used for shaping yet"
+    offload = "; the NIC could take tc rules (hw-tc-offload), and HTB in the NIC is not used yet" if profile.hw_tc_offload else ""
+    return f"one HTB tree on the device: exact device totals; hardware queues are not used for shaping yet{offload}"
 
 
 def _in_source_order(finding: Diagnostic) -> tuple[str, int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from compiler import bundle, ir
+from compiler import bundle, ir, place_limits
 from compiler.place_chain import Findings
 from compiler.placed import NicPlacement
 from compiler.profile import Profile
@@ -25,7 +25,7 @@ def place_settings(program: ir.Program, nics: tuple[NicPlacement, ...], profile:
 
 def _settled(program: ir.Program, nics: tuple[NicPlacement, ...], profile: Profile, findings: Findings) -> Iterator[ir.Setting]:
     for setting in program.settings:
-        obstacle = _wrong_key(setting, profile) or _undoes_steering(setting, nics)
+        obstacle = place_limits.obstacle(setting, profile) or _wrong_key(setting, profile) or _undoes_steering(setting, nics)
         if obstacle and setting.prefer:
             findings.reason(setting_name(setting), "skipped", f"skipped: {obstacle[1]}", setting.span)
         elif obstacle:

@@ -74,18 +74,22 @@ def _normal(name: str, text: str) -> list[str]:
         return sorted(line for line in lines if not _VOLATILE_SYSCTLS.search(line))
     if name == "links":
         return sorted(link["ifname"] for link in _json(text))
-    if name in ("link", "addr", "route", "neigh"):
-        return sorted(json.dumps(_stripped(entry), sort_keys=True) for entry in _json(text)) + _administrative(name, text)
+    if name == "link":
+        return [line for link in _json(text) for line in _link_lines(link)]
+    if name == "addr":
+        return sorted(json.dumps(_stripped(info), sort_keys=True) for link in _json(text) for info in link.get("addr_info", [link]))
+    if name in ("route", "neigh"):
+        return sorted(json.dumps(_stripped(entry), sort_keys=True) for entry in _json(text))
     if name in ("qdisc", "class"):  # handles that the kernel chooses (8001: and up), and reference counts
         return [re.sub(r"\b[89a-f][0-9a-f]{3}:|refcnt \d+ ?", "", line) for line in lines]
     return lines
 
 
-def _administrative(name: str, text: str) -> list[str]:
-    """Of a link: whether it is meant to be up, and whether an XDP program is on it (not which: ids are new each time)."""
-    if name != "link":
-        return []
-    return [f"up={'UP' in link.get('flags', [])} promisc={'PROMISC' in link.get('flags', [])} xdp={link.get('xdp', {}).get('mode', 0)}" for link in _json(text)]
+def _link_lines(link: dict[str, Any]) -> list[str]:
+    """A line each: its keys, whether it is meant to be up, and whether an XDP program is on it (not which: ids are new each time)."""
+    flags = link.get("flags", [])
+    state = [f"up={'UP' in flags}", f"promiscuous={'PROMISC' in flags}", f"xdp={link.get('xdp', {}).get('mode', 0)}"]
+    return state + [f"{key}={json.dumps(value, sort_keys=True)}" for key, value in sorted(_stripped(link).items())]
 
 
 def _json(text: str) -> list[Any]:

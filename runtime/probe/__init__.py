@@ -33,10 +33,10 @@ def probe(context: Context, device: str, attempt: bool = False) -> dict[str, Any
     told = ask(facts, "driver", "ETHTOOL_GDRVINFO", lambda: ethtool_ioctl.driver(device), asdict)
     driver = told.name if told else found.kind
     release = os.uname().release
-    numa = machine.ask_machine(facts, Device("", device, found.ifindex))
+    numa = machine.ask_machine(facts, Device("", device, found.ifindex), told.bus if told else "")
     tuned = tuning.ask_tuning(facts, found)
     native = xdp.ask_xdp(facts, found, driver, release, attempt)
-    rss, ntuple = steering.ask_steering(facts, device, attempt)
+    rss, ntuple = steering.ask_steering(facts, device, attempt, tuned.flow_rules)
     qdiscs, classifiers = kernel_kinds.ask_kinds(facts)
     facts["known"] = {"hints": [_hint(item) for item in drivers.of(driver, release)], "evidence": "netc's table of drivers: hints, which the kernel's answers overrule"}
     return {

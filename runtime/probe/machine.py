@@ -10,10 +10,10 @@ from runtime.context import Device
 from runtime.knobs.affinity import canonical, device_irqs, online_cpus, shown
 from runtime.probe.asking import Facts, ask, refusal
 
-_OF_A_QUEUE = re.compile(r"(^|[^a-z])([rt]x|queue|q|ch|channel|ring)[-_. ]?(queue)?[-_. ]?\d+", re.IGNORECASE)
+_OF_A_QUEUE = re.compile(r"(^|[^a-z])([rt]x|queue|q|ch|channel|ring)[-_. ]?(queue)?[-_. ]?(\d+|#)", re.IGNORECASE)
 
 
-def ask_machine(facts: Facts, device: Device) -> int:
+def ask_machine(facts: Facts, device: Device, bus: str) -> int:
     """Fill in the facts; the device's memory node, -1 where there is none or it is not told."""
     ask(facts, "queues", "NETDEV_CMD_QUEUE_GET", lambda: netdev.queues(device.ifindex),
         lambda queues: {kind: sum(queue.kind == kind for queue in queues) for kind in ("rx", "tx")})  # fmt: skip
@@ -24,7 +24,7 @@ def ask_machine(facts: Facts, device: Device) -> int:
     ask(facts, "statistics", "ETHTOOL_MSG_STRSET_GET ETH_SS_STATS", lambda: ethtool.statistics(device.name),
         lambda names: {"counters": len(names), "of-queues": sum(map(bool, map(_OF_A_QUEUE.search, names)))})  # fmt: skip
     ask(facts, "queue-statistics", "NETDEV_CMD_QSTATS_GET", lambda: netdev.counted_queues(device.ifindex), lambda count: {"queues": count})
-    return _memory_node(facts, device.name)
+    return _memory_node(facts, device.name, bus)
 
 
 def _affinity(irq: int) -> str:
@@ -34,11 +34,15 @@ def _affinity(irq: int) -> str:
         return ""
 
 
-def _memory_node(facts: Facts, device: str) -> int:
+def _memory_node(facts: Facts, device: str, bus: str) -> int:
     evidence = f"sysfs class/net/{device}/device/numa_node"
     try:
         with Sysfs() as tree:
-            node = int(tree.read(f"class/net/{device}/device/numa_node"))
+            path = f"class/net/{device}/device/numa_node"
+            if not tree.exists(path) and bus:  # a virtio device sits on a PCI device
+                path = f"bus/pci/devices/{bus}/numa_node"
+            evidence = f"sysfs {path}"
+            node = int(tree.read(path))
     except PermissionError as error:
         facts["numa"] = {"supported": False, "evidence": f"{evidence}: {refusal(error)} (in a network namespace it takes CAP_SYS_ADMIN)"}
         return -1

@@ -12,11 +12,13 @@ _TRANSFORMS = {1: "symmetric-xor", 2: "symmetric-or-xor"}  # RXH_XFRM_SYM_XOR, R
 _NOT_TRIED = "the kernel has no query: --try asks the device"
 
 
-def ask_steering(facts: Facts, device: str, attempt: bool) -> tuple[Facts, Facts]:
-    """The `rss` and `ntuple` parts of the profile."""
+def ask_steering(facts: Facts, device: str, attempt: bool, flow_rules: bool) -> tuple[Facts, Facts]:
+    """The `rss` and `ntuple` parts of the profile. flow_rules: the driver has the feature (rx-ntuple-filter)."""
     rss = ask(facts, "rss", "ETHTOOL_GRSSH", lambda: ethtool_ioctl.rss(device), _rss_words)
     fields = {flow: found for flow in ethtool_ioctl.FLOW_TYPES if (found := _ask_fields(facts, device, flow)) is not None}
     table = ask(facts, "ntuple", "ETHTOOL_GRXCLSRLALL", lambda: ethtool_ioctl.flow_table_size(device), lambda size: {"table": size}) or 0
+    if table and not flow_rules:
+        facts["ntuple"]["note"] = "rx-ntuple-filter is off [fixed]: this device takes no rules"
     if attempt:
         tried = tries.on(device, rss, fields, table)
         facts["tried"] = {**tried.words, "evidence": "asked of the device, and taken back (ETHTOOL_SRXFH, ETHTOOL_SRSSH, ETHTOOL_SRXCLSRLINS)"}
@@ -24,6 +26,8 @@ def ask_steering(facts: Facts, device: str, attempt: bool) -> tuple[Facts, Facts
         tried = tries.Tried(fields=bool(fields and rss and rss.table))
         facts["tried"] = {"evidence": f"not tried: flow rules, RSS contexts, whether hash fields can be set ({_NOT_TRIED})"}
     toeplitz = rss is not None and rss.function == 1
+    if not flow_rules or (attempt and not tried.kinds):
+        table = 0  # it answers the query, and takes none
     shown = {
         "indirection": len(rss.table) if rss else 0,
         "fields": tried.fields,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from runtime.backends import ethtool_ioctl
+from runtime.backends import ethtool_ioctl, rss_contexts
 from runtime.backends.ethtool_ioctl import FlowRule, Rss
 from runtime.probe.asking import refusal
 
@@ -23,7 +23,7 @@ _DROP = -1
 
 
 class Tried(NamedTuple):
-    """fields: the hash's fields can be set. contexts: how many were made. kinds: the flow types that a rule was taken for. drop: a rule may drop.
+    """fields: the hash's fields can be set. contexts: how many there are and could be made. kinds: the flow types that a rule was taken for. drop: a rule may drop.
 
     rules_name_contexts: a rule may name a context. words: what was asked and what the device said.
     """
@@ -39,6 +39,9 @@ class Tried(NamedTuple):
 def on(device: str, rss: Rss | None, fields: Mapping[str, tuple[str, ...]], table: int) -> Tried:
     """Try everything on one device."""
     words: dict[str, str] = {}
+    there = 0
+    with suppress(OSError):
+        there = len(rss_contexts.numbers(device)) if rss and rss.table else 0
     with _held_signals():
         settable = _fields(device, fields, words)
         contexts = _contexts(device, rss, words) if rss and rss.table else []
@@ -46,7 +49,7 @@ def on(device: str, rss: Rss | None, fields: Mapping[str, tuple[str, ...]], tabl
             kinds, drop, named = _rules(device, contexts[0] if contexts else 0, words) if table else ((), False, False)
         finally:
             _forget_contexts(device, contexts, words)
-    return Tried(settable, len(contexts), kinds, drop, named, words)
+    return Tried(settable, there + len(contexts), kinds, drop, named, words)
 
 
 @contextmanager
@@ -79,7 +82,7 @@ def _contexts(device: str, rss: Rss, words: dict[str, str]) -> list[int]:
     words["rss-contexts"] = f"{_MOST_CONTEXTS} made, and not asked for more"
     for _ in range(_MOST_CONTEXTS):
         try:
-            made.append(ethtool_ioctl.set_rss(device, rss.table, context=ethtool_ioctl.NEW_CONTEXT))
+            made.append(rss_contexts.create(device, rss.table, b""))
         except OSError as error:
             words["rss-contexts"] = f"{len(made)} made, then: {refusal(error)}"
             break
@@ -89,7 +92,7 @@ def _contexts(device: str, rss: Rss, words: dict[str, str]) -> list[int]:
 def _forget_contexts(device: str, contexts: list[int], words: dict[str, str]) -> None:
     for context in reversed(contexts):
         try:
-            ethtool_ioctl.delete_context(device, context)
+            rss_contexts.delete(device, context)
         except OSError as error:
             words[f"rss-context {context}"] = f"made, and not taken away again: {refusal(error)}; take it away with: ethtool -X {device} context {context} delete"
 

@@ -15,12 +15,14 @@ _MERGING = ("rx-lro", "rx-gro-hw")
 
 
 class Tuned(NamedTuple):
-    """The parts of the profile. channels, rings: the most. tc_offload: tc rules can be handed to the NIC. lro: it merged packets when asked."""
+    """The parts of the profile. channels, rings: the most. tc_offload: tc rules can be handed to the NIC. lro: it merged packets when asked.
+    flow_rules: the driver has a feature for them that is on or can be switched on."""
 
     channels: dict[str, int]
     rings: dict[str, int]
     tc_offload: bool
     lro: bool
+    flow_rules: bool
 
 
 def ask_tuning(facts: Facts, found: Link) -> Tuned:
@@ -32,9 +34,13 @@ def ask_tuning(facts: Facts, found: Link) -> Tuned:
         facts["coalesce"]["takes"] = sorted(coalescing.now)  # the kernel answers with what the driver declares in supported_coalesce_params
     facts["vlan"] = _vlan(found, features)
     facts["lro"] = _merging(features)
-    offload = features.get("hw-tc-offload")
+    merging = any(name in features and features[name].active for name in _MERGING)
     return Tuned(_most(groups["channels"], ("combined", "rx", "tx")), _most(groups["ring"], ("rx", "tx")),
-                 bool(offload and (offload.active or not offload.fixed)), any(name in features and features[name].active for name in _MERGING))  # fmt: skip
+                 _can_be_on(features.get("hw-tc-offload")), merging, _can_be_on(features.get("rx-ntuple-filter")))  # fmt: skip
+
+
+def _can_be_on(feature: Feature | None) -> bool:
+    return feature is not None and (feature.active or not feature.fixed)
 
 
 def _group(facts: Facts, device: str, group: str) -> Values | None:
@@ -60,7 +66,8 @@ def _vlan(found: Link, features: dict[str, Feature]) -> Facts:
     told = {name: state(features[name]) for name in _STRIPPING if name in features}
     if not told:
         return {"evidence": "ETHTOOL_MSG_FEATURES_GET gave no answer"}
-    words = "netc turns it off where XDP is used" if not features[next(iter(told))].fixed else "the driver cannot switch it"
+    on = [features[name] for name in told if features[name].active]
+    words = "tags stay in the frame" if not on else "the driver cannot switch it" if any(feature.fixed for feature in on) else "netc turns it off where XDP is used"
     return {"stripping": told.get(_STRIPPING[0], "off"), **told, "evidence": f"ETHTOOL_MSG_FEATURES_GET; {words}"}
 
 

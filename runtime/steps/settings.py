@@ -65,7 +65,7 @@ class SettingStep:
             self._turn()
         except Refusal as refusal:
             if not self.setting.prefer:
-                raise refusal_error(self.setting, refusal) from None
+                raise refusal_error(self.setting, refusal, self._device) from None
             self._skip(refusal.words)
 
     def undo(self) -> None:
@@ -92,7 +92,7 @@ class SettingStep:
             now = self._knob.read()
             wanted = self._wanted(now)
         except Refusal as refusal:
-            raise refusal_error(self.setting, refusal) from None
+            raise refusal_error(self.setting, refusal, self._device) from None
         if now != wanted:
             mend = "something else changes it too; find it, or take the setting out of the policy"
             raise StepError(place(self.setting), f"is {show(now)}, not {show(wanted)}", mend)
@@ -286,9 +286,13 @@ def show(value: Value | tuple[int | str, ...]) -> str:
     return (", ".join(str(item) or "none" for item in value) or "none") if isinstance(value, list | tuple) else str(value)
 
 
-def refusal_error(setting: Setting, refusal: Refusal) -> StepError:
+def refusal_error(setting: Setting, refusal: Refusal, device: str = "") -> StepError:
+    from runtime import driver_hints
+
+    if refusal.mend:  # netc knows the reason
+        return StepError(place(setting), refusal.words, refusal.mend)
     written = setting.text or f"{setting.group} {setting.key}"
-    mend = refusal.mend or f"write `prefer {written.removeprefix('prefer ')}` to go on without it"
+    mend = driver_hints.beside(f"write `prefer {written.removeprefix('prefer ')}` to go on without it", device, setting.group.removesuffix("-context"))
     return StepError(place(setting), refusal.words, mend)
 
 
@@ -304,7 +308,7 @@ def _plan(context: Context, setting: Setting, changed: set[str]) -> Step | None:
     except Refusal as refusal:
         if setting.prefer:
             return SkippedSetting(setting, refusal.words)
-        raise refusal_error(setting, refusal) from None
+        raise refusal_error(setting, refusal, device_name(context, setting)) from None
 
 
 def _restore(context: Context, device: str, setting: Setting, before: Value) -> Step | None:

@@ -22,7 +22,7 @@ from runtime.steps import StepError, foreign_program, port_reset, xdp_pins
 
 _FLAGS = {"native": bpf.XDP_FLAGS_DRV, "generic": bpf.XDP_FLAGS_SKB}
 _MENDS = {
-    errno.EOPNOTSUPP: "the driver has no native XDP: write `xdp generic`, or `xdp none` for nft alone",
+    errno.EOPNOTSUPP: "the driver has no native XDP, or none as the device is set up now: write `xdp generic`, or `xdp none` for nft alone",
     errno.ERANGE: "the MTU is too large for native XDP on this driver: lower it",
     errno.ENOSPC: "veth needs at least as many receive queues as its peer has transmit queues: set channels",
     errno.EPERM: "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
@@ -164,7 +164,12 @@ class AttachStep:
     def _refusal(self, error: bpf.BpfError, device: Device) -> StepError:
         if error.errno in (errno.EBUSY, errno.EEXIST) and self.code.hook == "xdp":
             return foreign_program.refuse(self.text, device)
-        return StepError(self.text, f"{error.what}: {os.strerror(error.errno or 0)}", _MENDS.get(error.errno or 0, ""))
+        mend = _MENDS.get(error.errno or 0, "")
+        if self.code.hook == "xdp" and self.mode == "native":
+            from runtime import driver_hints
+
+            mend = driver_hints.beside(mend, device.name, "xdp")
+        return StepError(self.text, f"{error.what}: {os.strerror(error.errno or 0)}", mend)
 
 
 @dataclass(slots=True)
