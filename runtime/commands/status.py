@@ -234,14 +234,14 @@ def run_status(options: argparse.Namespace) -> int:
         findings += unreadable
         beside = foreign.as_json(context, bundle)
         sockets = _sockets(context, bundle, current.generation)
+        rounded = _rounded(context, bundle)
     if options.json:
-        output.show_json({
-            **_status_json(current, bundle, findings, readings, sets), "sockets": sockets, "trial": seconds, "watchdog": endings, **beside,
-        })  # fmt: skip
+        whole = {**_status_json(current, bundle, findings, readings, sets), "sockets": sockets}
+        output.show_json({**whole, "rounded": [{"what": what, "words": words} for what, words in rounded], "trial": seconds, "watchdog": endings, **beside})
     else:
-        _show_status(current, bundle, findings, readings, sets, endings)
-        for each in sockets:
-            print(output.printable(f"socket      {each['name']} of {each['nic']}: put it into {each['map']} under the number of its queue"))
+        places = [f"socket      {each['name']} of {each['nic']}: put it into {each['map']} under the number of its queue" for each in sockets]
+        _show_status(current, bundle, findings, readings, sets, [*(f"rounded     {what}: {words}" for what, words in rounded), *places,
+                                                                *(f"watchdog    {line}" for line in endings)])  # fmt: skip
         foreign.show(beside)
     return int(overdue or verify.failed(findings))
 
@@ -255,6 +255,16 @@ def _readings(context: Context, bundle: Bundle, generation: int) -> tuple[list[R
         return counters.read(context, bundle), _set_sizes(context, bundle), []
     except StepError as error:
         return [], {}, [verify.Finding("installed", error.what, "counters", "broken", error.words)]
+
+
+def _rounded(context: Context, bundle: Bundle) -> list[tuple[str, str]]:
+    """Settings that hold as the driver rounded them. Where they cannot be read, drift has said so."""
+    from runtime.steps import StepError, rounding
+
+    try:
+        return rounding.kept(context, bundle)
+    except StepError:
+        return []
 
 
 def _set_sizes(context: Context, bundle: Bundle) -> dict[str, int]:
@@ -289,7 +299,7 @@ def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding]
 
 
 def _show_status(
-    current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int], endings: Sequence[str]
+    current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int], lines: Sequence[str]
 ) -> None:
     from runtime import counters, output, verify
 
@@ -307,7 +317,7 @@ def _show_status(
     for finding in findings:
         colour = "yellow" if verify.warns(finding) else "red"
         print(output.paint(output.printable(f"changed     {finding.where}: {finding.what}: {finding.detail}"), colour))
-    for line in endings:
-        print(output.printable(f"watchdog    {line}"))
+    for line in lines:
+        print(output.printable(line))
     broken = verify.failed(findings)
     print("installed  ", "changed since: apply again to put it right" if broken else output.paint("as applied", "green"))
