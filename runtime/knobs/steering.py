@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from compiler.tables import toeplitz
 from runtime.backends import ethtool, ethtool_ioctl
 from runtime.backends.netlink import NetlinkError
 from runtime.knobs import Refusal, Value, Wanted, refused
@@ -57,6 +56,8 @@ class HashKey:
         if not rss.key:
             raise Refusal("ETHTOOL_GRSSH: the device shows no hash key", "write `prefer hash ...`, or leave `key` out")
         if key == "symmetric":
+            from compiler.tables import toeplitz
+
             if rss.function not in (0, _TOEPLITZ):
                 raise Refusal("ETHTOOL_GRSSH: the device does not hash by Toeplitz", "write `prefer hash ...`, or leave `symmetric` out")
             return toeplitz.symmetric_key(len(rss.key)).hex()
