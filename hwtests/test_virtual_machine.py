@@ -17,7 +17,9 @@ from hwtests.virtual.errors import RackError
 from hwtests.virtual.machine import Machine, Nic, booted
 
 NICS = (Nic("igb"), Nic("virtio", 4), Nic("virtio"), Nic("vmxnet3"), Nic("e1000e"))
-DRIVERS = {"igb0": "igb", "virtio0": "virtio_net", "virtio1": "virtio_net", "vmxnet0": "vmxnet3", "e1000e0": "e1000e", "nsim0": "netdevsim", "nsim1": "netdevsim"}
+DRIVERS = {
+    "igb0": "igb", "virtio0": "virtio_net", "virtio1": "virtio_net", "vmxnet0": "vmxnet3", "e1000e0": "e1000e", "nsim0": "netdevsim", "nsim1": "netdevsim",
+}  # fmt: skip
 WIRED = [name for name in DRIVERS if not name.startswith("nsim")]
 SENDER = """
 import socket, sys
@@ -25,6 +27,13 @@ s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.bind((sys.argv[1], 0))
 for number in range(20):
     s.send(bytes.fromhex(sys.argv[2]) + number.to_bytes(2, "big") * 50)
+"""
+CONTROLLER = """
+import time
+from hwtests.virtual.machine import booted
+with booted((), 512, 1, simulated=None) as machine:
+    print(machine.process.pid, machine.log, flush=True)
+    time.sleep(600)
 """
 HEAD = "ffffffffffff02aaaaaaaaaa88b5"  # to all, so that no NIC's filter drops it; an EtherType for experiments: no stack answers
 
@@ -103,8 +112,7 @@ def test_a_panic_is_an_error_that_shows_it(pytestconfig: pytest.Config) -> None:
 
 def test_a_machine_ends_with_a_controller_that_is_killed(pytestconfig: pytest.Config) -> None:
     _only_here(pytestconfig)
-    text = "import time\nfrom hwtests.virtual.machine import booted\nwith booted((), 512, 1, simulated=None) as m:\n print(m.process.pid, m.log, flush=True)\n time.sleep(600)"
-    controller = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    controller = subprocess.Popen([sys.executable, "-c", CONTROLLER], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
     assert controller.stdout
     number, log = controller.stdout.readline().split()
     assert _alive(int(number))
