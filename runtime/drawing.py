@@ -73,7 +73,8 @@ class Panel:
         if len(drawn) == 1:
             return f'<circle class="c{number % len(COLOURS)}" cx="{drawn[0][0]:.1f}" cy="{drawn[0][1]:.1f}" r="3" fill="{colour(number)}" stroke="{colour(number)}"/>'
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
-        return f'<polyline class="c{number % len(COLOURS)}" points="{joined}" fill="none" stroke="{colour(number)}" stroke-width="2"/>'
+        dashes = ' stroke-dasharray="6 4"' if dashed(number) else ""
+        return f'<polyline class="c{number % len(COLOURS)}" points="{joined}" fill="none" stroke="{colour(number)}" stroke-width="2"{dashes}/>'
 
     def spread(self, x: float, low: float, high: float, number: int) -> str:
         """A thick stroke upwards at x: where most of the values were."""
@@ -83,6 +84,11 @@ class Panel:
 
 def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
+
+
+def dashed(number: int) -> bool:
+    """Every second time that the colours come round."""
+    return number // len(COLOURS) % 2 == 1
 
 
 def swatches(names: list[str], left: float, top: float) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
+from runtime import output
 from runtime.rack import matrix
 from runtime.rack.matrix import Outcome
 from runtime.rack.results import IDENTITY, Run
@@ -80,5 +81,6 @@ def _damaged(run: Run) -> ElementTree.Element:
 
 
 def _clean(text: str) -> str:
-    """What XML 1.0 has no way to write is shown as its escape."""
+    """What XML 1.0 has no way to write, and what drives a terminal, is shown as its escape."""
+    text = "\n".join(output.printable(line.replace("\t", "    ")) for line in text.splitlines())
     return _NOT_XML.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

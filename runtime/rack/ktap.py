@@ -21,7 +21,7 @@ def nested(runs: list[Run]) -> str:
     for number, run in enumerate(runs, 1):
         name, found = _name(run.name), matrix.outcomes(run, 0)
         failed = run.damaged or any(one.state in ("fail", "crash") for one in found)
-        lines += [f"  # Subtest: {name}", "  KTAP version 1", *_tests(found, run, "  "), f"{'not ok' if failed else 'ok'} {number} {name}"]
+        lines += ["  KTAP version 1", f"  # Subtest: {name}", *_tests(found, run, "  "), f"{'not ok' if failed else 'ok'} {number} {name}"]
     return "\n".join(lines) + "\n"
 
 

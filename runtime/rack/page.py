@@ -38,7 +38,7 @@ def html(found: Matrix) -> str:
 
 def _head(found: Matrix, latest: list[tuple[Row, Column, Outcome]]) -> list[str]:
     rows = [
-        [f"<td>{markup.text(run.name)}</td>", f'<td class="n">{run.ended:%Y-%m-%d %H:%M} UTC</td>', f'<td class="n">{sum(one.seconds for one in run.results):,.0f} s</td>',
+        [f"<td>{markup.text(run.name)}</td>", f'<td>{run.ended:%Y-%m-%d %H:%M} UTC</td>', f'<td>{sum(one.seconds for one in run.results):,.0f} s</td>',
          f'<td class="counts">{_counts(one.state for _, cell in found.cells.items() for one in cell if one.run == number)}</td>']
         for number, run in enumerate(found.runs)
     ]  # fmt: skip
@@ -56,7 +56,7 @@ def _counts(states: Iterable[State]) -> str:
 
 def _damaged(found: Matrix) -> list[str]:
     lines = [f"<li>{markup.text(run.name)}, line {line.line}: {markup.text(line.reason)}</li>" for run in found.runs for line in run.damaged]
-    return [f'<div class="alert" role="alert"><b>{len(lines)} lines of the results could not be read</b>; the rest is shown.<ul class="cells">', *lines, "</ul></div>"] if lines else []
+    return [f'<div class="alert" role="alert"><b>Lines of the results that could not be read: {len(lines)}</b>. The rest is shown.<ul class="cells">', *lines, "</ul></div>"] if lines else []
 
 
 def _changes(found: Matrix) -> list[str]:
@@ -65,7 +65,15 @@ def _changes(found: Matrix) -> list[str]:
     every = changes(found)
     if not every:
         return ["<p>Nothing: every test of the ports that more than one run had says what it said before.</p>"]
-    return [markup.table(["port", "what", "before", "now", "runs"], [_change(found, one) for one in every])]
+    worse, others = ([_change(found, one) for one in every if one.worse is kind] for kind in (True, False))
+    parts = [_change_table(worse)] if worse else ["<p>Nothing became worse.</p>"]
+    if others:
+        parts.append(f"<details{'' if worse else ' open'}><summary>{len(others)} other changes: versions, figures, what became better</summary>{_change_table(others)}</details>")
+    return parts
+
+
+def _change_table(rows: list[list[str]]) -> str:
+    return markup.table(["port", "what", "before", "now", "runs"], rows)
 
 
 def _change(found: Matrix, one: Change) -> list[str]:
@@ -76,7 +84,7 @@ def _change(found: Matrix, one: Change) -> list[str]:
 
     return [
         f"<td>{markup.text(one.column.title)}</td><td>{markup.breakable(one.what)}</td><td>{shown(one.old)}</td>",
-        f"<td>{shown(one.new)}{' <b>worse</b>' if one.worse else ''}</td>",
+        f"<td>{shown(one.new)}</td>",
         f'<td class="dim">{markup.text(found.runs[one.before].name)} → {markup.text(found.runs[one.run].name)}</td>',
     ]
 

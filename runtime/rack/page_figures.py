@@ -33,19 +33,23 @@ def figures(found: Matrix) -> list[str]:
 
 def _bars(found: Matrix, name: str, every: list[_Figure]) -> list[str]:
     most = max((abs(value) for figure in every for _, value in figure.outcomes), default=0.0)
-    rows = []
-    for figure in every:
-        before = None
-        for one, value in figure.outcomes:
-            share = abs(value) / most * 100 if most else 0
-            older = " older" if (one, value) != figure.outcomes[-1] else ""
-            rows.append([
-                f"<td>{markup.text(figure.column.title)}</td><td>{markup.breakable(figure.row.title)}</td><td>{markup.text(found.runs[one.run].name)}</td>",
-                f'<td class="n">{changes.short(value)}</td><td class="n">{changes.moved(before, value) if before is not None else ""}</td>',
-                f'<td class="barcell"><span class="bar{older}" style="width:{share:.1f}%"></span></td>',
-            ])  # fmt: skip
-            before = value
-    return [f"<h3>{markup.text(name)}</h3>", markup.table(["port", "test", "run", "value", "change", ""], rows)]
+    rows = [cells for figure in every for cells in _rows(found, figure, most)]
+    return [f"<h3>{markup.text(name)}</h3>", markup.table(["port and test", "run", "value"], rows)]
+
+
+def _rows(found: Matrix, figure: _Figure, most: float) -> list[list[str]]:
+    """A row a run; the bar lies under the value, so that it is there on a phone, too."""
+    title = f"{markup.text(figure.column.title)}<br><small>{markup.breakable(figure.row.title)}</small>"
+    head = f'<td rowspan="{len(figure.outcomes)}">{title}</td>'
+    rows, before = list[list[str]](), None
+    for number, (one, value) in enumerate(figure.outcomes, 1):
+        share = abs(value) / most * 100 if most else 0
+        older = " older" if number < len(figure.outcomes) else ""
+        change = f' <span class="dim">{changes.moved(before, value)}</span>' if before is not None else ""
+        bar = f'<span class="bar{older}" style="width:{share:.1f}%"></span>'
+        rows.append([head if number == 1 else "", f"<td>{markup.text(found.runs[one.run].name)}</td>", f'<td class="barcell">{changes.short(value)}{change}{bar}</td>'])
+        before = value
+    return rows
 
 
 def plots(found: Matrix) -> list[str]:
@@ -67,9 +71,14 @@ def _plot(row: Row, name: str, lines: dict[str, list[tuple[float, float]]]) -> s
     x, y = drawing.scale([x for x, _ in every]), drawing.scale([y for _, y in every], from_zero=True)
     panel = drawing.Panel(_LEFT, _TOP, _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM, x, y)
     parts = [*panel.frame(""), *(panel.line(_thinned(points), number + 1) for number, points in enumerate(lines.values()))]
-    keys = "".join(f'<span class="key" style="--k:var(--c{(n + 1) % len(drawing.COLOURS)})">{markup.text(label)}</span>' for n, label in enumerate(lines))
+    keys = "".join(_key(label, number + 1) for number, label in enumerate(lines))
     svg = drawing.document(_WIDTH, _HEIGHT, markup.plain(f"{row.title}: {name}"), parts)
     return f"<figure><figcaption><b>{markup.text(name)}</b> · {markup.breakable(row.title)}<br><small>{keys}</small></figcaption>{svg}</figure>"
+
+
+def _key(label: str, number: int) -> str:
+    style = "dashed" if drawing.dashed(number) else "solid"
+    return f'<span class="key" style="--k:var(--c{number % len(drawing.COLOURS)});--s:{style}">{markup.text(label)}</span>'
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
