@@ -5,12 +5,28 @@ PACKAGES := python3-venv python3-bpfcc python3-nftables nftables iproute2 ethtoo
 READY := .venv/.netc-ready
 POLICY := policies/edge.netc
 
-.PHONY: help demo test test-long lint clean
+# What netdevsim is built with.
+RACK_PACKAGES := gcc-12 binutils xz-utils util-linux
+RACK_RESULTS := build/rack
+
+define install
+missing=; for package in $(1); do \
+	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
+	if [ -n "$$missing" ]; then \
+	  command -v apt-get >/dev/null || { echo "install these by hand, there is no apt-get:$$missing" >&2; exit 1; }; \
+	  [ "$$(id -u)" = 0 ] || { echo "missing:$$missing; as root: apt-get install$$missing" >&2; exit 1; }; \
+	  echo "installing:$$missing"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
+	fi
+endef
+
+.PHONY: help demo test test-long rack lint clean
 
 help:
 	@echo "make demo    install what is missing, then: a lab, a policy, its traffic, verified counters (root)"
 	@echo "make test    install what is missing, then: every test that can run here"
 	@echo "make test-long  the tests that take hours: every system call cut short, each fuzzer for FUZZ_SECONDS (3600) (root)"
+	@echo "make rack    fetch a stock kernel and QEMU, boot them, and run the hardware tests on real drivers: igb, virtio_net, vmxnet3 (root)"
 	@echo "make lint    ruff and mypy"
 	@echo "make clean   remove .venv and caches"
 
@@ -25,6 +41,12 @@ test: $(READY)
 test-long: $(READY)
 	@.venv/bin/python -m pytest -m long -s
 
+rack: $(READY)
+	@[ "$$(id -u)" = 0 ] || { echo "make rack gives virtio several queues by taps in network namespaces: run it as root" >&2; exit 1; }
+	@$(call install,$(RACK_PACKAGES))
+	@.venv/bin/python -m hwtests.virtual fetch
+	@.venv/bin/python -m pytest hwtests --rack virtual --results $(RACK_RESULTS)
+
 lint: $(READY)
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy compiler runtime
@@ -32,14 +54,7 @@ lint: $(READY)
 # editable_mode=compat: a path instead of an import hook, which every start of netc would wait for 10 ms.
 # bcc and nftables come from the distribution (the bcc on PyPI is another project), so the environment sees the system's packages.
 $(READY): pyproject.toml
-	@missing=; for package in $(PACKAGES); do \
-	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
-	if [ -n "$$missing" ]; then \
-	  command -v apt-get >/dev/null || { echo "install these by hand, there is no apt-get:$$missing" >&2; exit 1; }; \
-	  [ "$$(id -u)" = 0 ] || { echo "missing:$$missing; as root: apt-get install$$missing" >&2; exit 1; }; \
-	  echo "installing:$$missing"; \
-	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
-	fi
+	@$(call install,$(PACKAGES))
 	@.venv/bin/python -c 'import bcc, nftables' 2>/dev/null || { echo "making .venv"; /usr/bin/python3 -m venv --clear --system-site-packages .venv; }
 	@.venv/bin/python -c 'import bcc, nftables' || { echo "python3-bpfcc and python3-nftables do not fit /usr/bin/python3" >&2; exit 1; }
 	@echo "installing netc into .venv"

@@ -145,7 +145,7 @@ class _Steering:
         if where != "cpumap":
             return None
         if self.incoming is not None and self.incoming.late and not self.profile.xdp.cpumap_metadata:
-            helps = "put no stateful rule in the filter, or use a kernel from 6.16 on"
+            helps = "put no stateful rule in the filter, or use a kernel from 6.16 on (of the 6.12 series: from 6.12.117 on)"
             return "N710", "a redirect to a CPU loses the XDP metadata here, which carries verdicts to the stateful rules", helps
         return self._beyond(rule.target.numbers)
 

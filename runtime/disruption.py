@@ -95,7 +95,7 @@ def require(steps: Sequence[Planned], allowed: bool) -> None:
         lines = [f"  {item.text}: {item.driver or 'an unknown driver'}: {item.outage.words}" for item in asked]
         raise DisruptiveError("\n".join([
             f"{len(asked)} step{'s' * (len(asked) > 1)} would interrupt the traffic of a device; nothing was changed", *lines,
-            "  = help: do it when that may be: netc apply --allow-disruptive; or leave out of the policy what asks for it",
+            "  = help: do it when that may be: the same command with --allow-disruptive; or leave out of the policy what asks for it",
         ]))  # fmt: skip
 
 

@@ -24,7 +24,8 @@ def codename(release: Path = Path("/etc/os-release")) -> str:
     text = release.read_text() if release.is_file() else ""
     found = re.search(r'^VERSION_CODENAME="?([a-z]+)"?$', text, re.MULTILINE)
     if not found or not re.search(r'^ID="?debian"?$', text, re.MULTILINE) or not shutil.which("apt-get"):
-        raise RackError("the virtual rack is made of Debian's packages, and this is no Debian: fetch it on one (a container will do) and copy the cache directory here")
+        raise RackError("the virtual rack is made of Debian's packages, and this is no Debian: fetch it on one (a container will do), "
+                        "and copy the cache directory here")  # fmt: skip
     return found.group(1)
 
 
@@ -135,7 +136,7 @@ class Apt:
                    "Acquire::Retries": "3", "APT::Sandbox::User": ""}  # fmt: skip
         command = [program, *(part for key, value in options.items() for part in ("-o", f"{key}={value}")), *arguments]
         try:
-            done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=_PATIENCE, env={**os.environ, "LC_ALL": "C"})
+            done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True, timeout=_PATIENCE, env={**os.environ, "LC_ALL": "C"})
         except subprocess.TimeoutExpired:
             raise RackError(f"{program} {' '.join(arguments)}: not done within {_PATIENCE:g} s; try again, what was downloaded stays") from None
         if done.returncode:
@@ -147,7 +148,7 @@ def _complaint(text: str) -> str:
     """The lines with which apt says why, and the mend for the two usual ones."""
     lines = [line for line in text.splitlines() if line.startswith(("E:", "W:", "Err:"))] or text.splitlines()[-3:]
     why = " ".join(lines)
-    if "Could not resolve" in why or "Could not connect" in why or "Unable to connect" in why:
+    if any(words in why for words in ("Could not resolve", "failure resolving", "Could not connect", "Unable to connect", "unreachable")):
         why += " (no network: with --offline what was fetched before is used)"
     elif "No space left" in why or "enough free space" in why:
         why += " (NETC_RACK_CACHE or --cache names a directory on another disk)"

@@ -27,8 +27,7 @@ second() {
   ip=$(command -v ip)
   $ip link set lo up
   # A NIC that nobody gave an address is silent: no router solicitation among the frames that a test counts.
-  echo 1 > /proc/sys/net/ipv6/conf/default/addr_gen_mode
-  echo 0 > /proc/sys/net/ipv6/conf/default/accept_ra
+  for setting in /proc/sys/net/ipv6/conf/*; do echo 1 > "$setting/addr_gen_mode"; echo 0 > "$setting/accept_ra"; done
   for device in /sys/class/net/*; do name "${device##*/}" "$(cat "$device/address")"; done
   simulated
   if [ -n "$SHELL_WANTED" ]; then

@@ -1,24 +1,22 @@
 """One virtual machine of the rack: `with booted(...) as machine:` gives a byte stream to the agent in it and a wire for each of its NICs.
 
-It ends with the block, with this process (PR_SET_PDEATHSIG), and when the stream to its agent is closed. A panic, an oops or a hang is a RackError
+It ends with the block, with the thread that booted it (PR_SET_PDEATHSIG), and when the stream to its agent is closed. A panic, an oops or a hang is a RackError
 with the last lines of the serial log.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
+import re
 import select
 import shlex
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hwtests.virtual import initrd, qemu, wires
@@ -30,11 +28,11 @@ from hwtests.virtual.qemu import Nic
 PAIRS = (Nic("igb"), Nic("igb"), Nic("virtio", 4), Nic("virtio", 4), Nic("vmxnet3"), Nic("vmxnet3"), Nic("e1000e"), Nic("e1000e"))
 SIMULATED = (2, 4)  # ports and queues of netdevsim: nsim0, nsim1
 AGENT = Path(__file__).parents[1] / "rack/agent.py"
-BOOT = 120.0  # seconds until the agent answers; 10 on a quiet machine
+BOOT = 300.0  # seconds until the agent answers: 8 on a quiet machine, but a loaded one emulates ten times slower
+_FATAL = re.compile(r"Kernel panic|Oops:|BUG:|soft lockup|hung_task")
 _ENDING = 20.0  # seconds for a guest to power off before it is killed
-_PR_SET_PDEATHSIG = 1
+_PING, _PING_ID = 20.0, -1  # seconds; no request of `ask` has this id
 _ALWAYS = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Machine:
@@ -46,6 +44,7 @@ class Machine:
         self.log = log
         self.process = process
         self._monitor = monitor
+        self._heard = b""
 
     def check(self) -> None:
         """Raises RackError, with the serial log's last lines, when the machine has ended."""
@@ -53,9 +52,10 @@ class Machine:
             raise RackError(f"the machine has ended (QEMU's status {self.process.returncode})\n{self.last_lines()}")
 
     def last_lines(self, count: int = 25) -> str:
-        """The end of the serial log, and where the whole is."""
-        text = "".join(path.read_text(errors="replace") for path in (self.log, _words(self.log)) if path.is_file())
-        return "\n".join([*(f"  | {line}" for line in text.splitlines()[-count:]), f"  (serial log: {self.log})"])
+        """The serial log from a panic or oops on, else its end; and where the whole is."""
+        lines = "".join(path.read_text(errors="replace") for path in (self.log, _words(self.log)) if path.is_file()).splitlines()
+        first = next((number for number, line in enumerate(lines) if _FATAL.search(line)), max(0, len(lines) - count))
+        return "\n".join([*(f"  | {line}" for line in lines[first : first + count]), f"  (serial log: {self.log})"])
 
     def cable(self, name: str, plugged: bool) -> None:
         """Pull the cable of the guest's device `name`, or put it back: the driver sees its carrier change. Raises RackError."""
@@ -72,27 +72,43 @@ class Machine:
 
     def ask(self, request: dict[str, object], timeout: float) -> dict[str, str]:
         """One request to the agent and its answer. Raises RackError when there is none within `timeout` seconds, or the machine ends."""
-        try:
+        self._say(request)
+        end = time.monotonic() + timeout
+        silent = time.monotonic() + _PING
+        while time.monotonic() < end:
+            if answer := self._answer(request["id"]):
+                return answer
+            if time.monotonic() > silent:  # or the agent takes this process for dead
+                self._say({"id": _PING_ID, "ping": True})
+                silent = time.monotonic() + _PING
+        self.check()
+        raise RackError(f"the guest has not answered within {timeout:g} s\n{self.last_lines()}")
+
+    def _say(self, request: dict[str, object]) -> None:
+        with suppress(OSError):  # the answer that does not come says more
             self.stream.sendall(json.dumps(request).encode() + b"\n")
-        except OSError:  # the answer that does not come says more
-            pass
-        text, end = b"", time.monotonic() + timeout
-        while not text.endswith(b"\n"):
-            if not select.select([self.stream], [], [], max(0.0, min(1.0, end - time.monotonic())))[0]:
-                self.check()
-                if time.monotonic() > end:
-                    raise RackError(f"the guest has not answered within {timeout:g} s\n{self.last_lines()}")
-                continue
-            try:
-                data = self.stream.recv(1 << 20)
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                self._wait(5.0)
-                self.check()
-                raise RackError(f"the guest's agent has ended\n{self.last_lines()}")
-            text += data
-        return dict(json.loads(text))
+
+    def _answer(self, number: object) -> dict[str, str] | None:
+        """The answer with this id, or None when it was not among what came within a second."""
+        while b"\n" in self._heard:
+            line, _, self._heard = self._heard.partition(b"\n")
+            if (answer := json.loads(line))["id"] == number:
+                return dict(answer)
+        if select.select([self.stream], [], [], 1.0)[0]:
+            self._heard += self._read()
+        else:
+            self.check()
+        return None
+
+    def _read(self) -> bytes:
+        data = b""
+        with suppress(ConnectionResetError):
+            data = self.stream.recv(1 << 20)
+        if not data:
+            self._wait(5.0)
+            self.check()
+            raise RackError(f"the guest's agent has ended\n{self.last_lines()}")
+        return data
 
     def end(self) -> None:
         """Close the stream, which ends the agent and powers the guest off; kill it when it does not."""
@@ -122,12 +138,12 @@ def booted(nics: tuple[Nic, ...] = PAIRS, memory: int = 1536, cpus: int = 4, *, 
     rack = rack or fetched()
     if not agent.is_file():
         raise RackError(f"the guest's agent {agent} is not there")
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="netc-rack-")))
-        machine = _start(rack, nics, memory, cpus, simulated, log or _log(rack), scratch, f"{sys.executable} {agent}")
-        stack.callback(machine.end)
+    machine = _start(rack, nics, memory, cpus, simulated, log or _log(rack), f"{sys.executable} -I -S {agent}")
+    try:
         machine.ask({"id": 0, "ping": True}, patience)
         yield machine
+    finally:
+        machine.end()
     if not log:  # nothing happened that anyone will look for
         machine.log.unlink(missing_ok=True)
         _words(machine.log).unlink(missing_ok=True)
@@ -135,30 +151,29 @@ def booted(nics: tuple[Nic, ...] = PAIRS, memory: int = 1536, cpus: int = 4, *, 
 
 def shell(nics: tuple[Nic, ...], rack: Rack, where: Path, memory: int = 1536, cpus: int = 4) -> int:
     """A shell on the machine's console, on this terminal. Returns QEMU's exit status."""
-    with tempfile.TemporaryDirectory(prefix="netc-rack-") as scratch:
-        files = _initrd(rack, nics, SIMULATED, Path(scratch), agent="", where=str(where))
-        far_ends, arguments, given = _plug_in(nics)
-        command = [str(rack.qemu), *qemu.machine_arguments(rack.kernel, files, memory, cpus), *arguments, "-serial", "stdio"]
-        try:
-            return subprocess.run(command, env=_environment(rack), pass_fds=given).returncode
-        finally:
-            _close(given)
-            for wire in far_ends.values():
-                wire.close()
+    far_ends, arguments, given = _plug_in(nics)
+    first = _initrd(rack, nics, SIMULATED, agent="", where=str(where))
+    command = [str(rack.qemu), *qemu.machine_arguments(rack.kernel, first, memory, cpus), *arguments, "-serial", "stdio"]
+    try:
+        return subprocess.run(command, check=False, env=_environment(rack), pass_fds=[*given, first]).returncode
+    finally:
+        _close([*given, first])
+        for wire in far_ends.values():
+            wire.close()
 
 
-def _start(rack: Rack, nics: tuple[Nic, ...], memory: int, cpus: int, simulated: tuple[int, int] | None, log: Path, scratch: Path, agent: str) -> Machine:
-    files = _initrd(rack, nics, simulated, scratch, agent)
+def _start(rack: Rack, nics: tuple[Nic, ...], memory: int, cpus: int, simulated: tuple[int, int] | None, log: Path, agent: str) -> Machine:
     far_ends, arguments, given = _plug_in(nics)
     stream, stream_far = socket.socketpair()
     control, control_far = socket.socketpair()
-    given = [*given, stream_far.detach(), control_far.detach()]
-    command = [str(rack.qemu), *qemu.machine_arguments(rack.kernel, files, memory, cpus), *arguments, "-serial", f"file:{log}",
-               *qemu.agent_arguments(given[-2]), *qemu.monitor_arguments(given[-1])]  # fmt: skip
+    first = _initrd(rack, nics, simulated, agent)
+    given += [stream_far.detach(), control_far.detach(), first]
+    command = [str(rack.qemu), *qemu.machine_arguments(rack.kernel, first, memory, cpus), *arguments, "-serial", f"file:{log}",
+               *qemu.agent_arguments(given[-3]), *qemu.monitor_arguments(given[-2])]  # fmt: skip
     try:
         with _words(log).open("wb") as stderr:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=_environment(rack), pass_fds=given,
-                                       preexec_fn=_end_with(os.getpid()))  # fmt: skip
+            process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
+                                       env=_environment(rack), pass_fds=given)  # fmt: skip
     finally:
         _close(given)
     return Machine(process, stream, far_ends, Monitor(control), log)
@@ -192,8 +207,8 @@ def _plug_in(nics: tuple[Nic, ...]) -> tuple[dict[str, wires.Wire], list[str], l
     return far_ends, arguments, given
 
 
-def _initrd(rack: Rack, nics: tuple[Nic, ...], simulated: tuple[int, int] | None, scratch: Path, agent: str, where: str = "") -> Path:
-    """The initrd of this boot, in a file: drivers of these NICs only, and what guest.sh is told."""
+def _initrd(rack: Rack, nics: tuple[Nic, ...], simulated: tuple[int, int] | None, agent: str, where: str = "") -> int:
+    """The initrd of this boot, a file in memory: drivers of these NICs only, and what guest.sh is told. The caller closes it."""
     wanted = (*_ALWAYS, *dict.fromkeys(qemu.MODULE[nic.kind] for nic in nics), *(("ptp_mock", "netdevsim") if simulated else ()))
     modules = initrd.modules(rack.modules, wanted)
     told = {
@@ -201,13 +216,14 @@ def _initrd(rack: Rack, nics: tuple[Nic, ...], simulated: tuple[int, int] | None
         "NICS": " ".join(f"{qemu.address(index)}={name}" for index, name in enumerate(qemu.names(nics))),
         "KERNEL_MODULES": str(rack.modules), "RELEASE": rack.release, "TOOLS": str(rack.root / "tools"), "AGENT": agent, "SHELL_WANTED": where,
     }  # fmt: skip
-    files = {"init": (Path(__file__).parent / "guest.sh").read_bytes(), "bin/busybox": rack.busybox.read_bytes()}
-    files["guest.sh"] = files["init"]
+    script = (Path(__file__).parent / "guest.sh").read_bytes()
+    files = {"init": script, "guest.sh": script, "bin/busybox": rack.busybox.read_bytes()}
     files["rack.conf"] = "".join(f"{key}={shlex.quote(value)}\n" for key, value in told.items()).encode()
     files |= {f"modules/{name}": content for name, content in modules.items()}
-    place = scratch / "initrd"
-    place.write_bytes(initrd.archive(files, ("bin", "dev", "proc", "sys", "host", "memory", "new", "modules")))
-    return place
+    descriptor = os.memfd_create("initrd")
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(initrd.archive(files, ("bin", "dev", "proc", "sys", "host", "memory", "new", "modules")))
+    return descriptor
 
 
 def _environment(rack: Rack) -> dict[str, str]:
@@ -217,12 +233,3 @@ def _environment(rack: Rack) -> dict[str, str]:
 def _close(descriptors: list[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-def _end_with(parent: int):  # type: ignore[no-untyped-def]
-    def before_exec() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it ended before the line above
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return before_exec

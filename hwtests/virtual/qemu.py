@@ -60,14 +60,15 @@ def nic_arguments(index: int, nic: Nic, descriptors: list[int]) -> list[str]:
     return ["-netdev", netdev, "-device", f"{model},addr=0x{slot:x},{common}{extra}"]
 
 
-def machine_arguments(kernel: Path, initrd: Path, memory: int, cpus: int) -> list[str]:
-    """QEMU's arguments of the machine itself: memory in MiB, the host's root as a read-only 9p file system."""
+def machine_arguments(kernel: Path, initrd: int, memory: int, cpus: int) -> list[str]:
+    """QEMU's arguments of the machine itself: memory in MiB, initrd a descriptor, the host's root as a read-only 9p file system."""
     command_line = ("console=ttyS0 loglevel=4 mitigations=off tsc=reliable no_timer_check panic=-1 oops=panic net.ifnames=0 8250.nr_uarts=1 "
                     "cryptomgr.notests rcupdate.rcu_expedited=1")  # fmt: skip
+    share = kernel.parents[1] / "usr/share"  # beside the kernel: the unpacked packages
     return [
         "-M", "q35,hpet=off,vmport=off", "-accel", "tcg,thread=single,tb-size=512", "-cpu", "max", "-smp", str(cpus), "-m", str(memory),
-        "-no-user-config", "-nodefaults", "-nic", "none", "-display", "none", "-no-reboot", "-L", str(kernel.parents[1] / "usr/share/qemu"), "-L", str(kernel.parents[1] / "usr/share/seabios"),
-        "-kernel", str(kernel), "-initrd", str(initrd), "-append", command_line,
+        "-no-user-config", "-nodefaults", "-nic", "none", "-display", "none", "-no-reboot", "-L", f"{share}/qemu", "-L", f"{share}/seabios",
+        "-kernel", str(kernel), "-initrd", f"/proc/self/fd/{initrd}", "-append", command_line,
         "-fsdev", "local,id=root,path=/,readonly=on,security_model=none,multidevs=remap", "-device", "virtio-9p-pci,fsdev=root,mount_tag=root,addr=0x2",
         "-device", "virtio-serial-pci,addr=0x3",
     ]  # fmt: skip

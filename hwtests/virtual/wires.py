@@ -46,7 +46,10 @@ class Wire:
         return self._end.fileno()
 
     def send(self, frame: bytes, timeout: float = 5.0) -> None:
-        """A whole Ethernet frame without its checksum to the NIC, padded as a cable would have it. Raises RackError when the NIC takes none for `timeout` seconds."""
+        """A whole Ethernet frame without its checksum to the NIC, padded to 60 bytes as NICs do.
+
+        Raises RackError when the NIC takes none for `timeout` seconds.
+        """
         if not select.select([], [self._end], [], timeout)[1]:
             raise RackError(f"{self.name} has taken no frame for {timeout:g} s: is it up, and is the guest alive?")
         try:

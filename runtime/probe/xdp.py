@@ -16,7 +16,9 @@ from runtime.backends import bpf, link, netdev, xdp_netlink
 from runtime.backends.link import Link
 from runtime.probe.asking import Facts, ask, refusal
 
-_CPUMAP_METADATA = (6, 16)  # the first kernel on which a cpumap redirect surely keeps XDP metadata
+# Kernels on which a cpumap redirect surely keeps XDP metadata (net/core/xdp.c, __xdp_build_skb_from_frame): from the first on, and of the long-term
+# series from this release on (measured on Debian's 6.12.117: igb, veth).
+_CPUMAP_METADATA, _CPUMAP_METADATA_OF_SERIES = (6, 16), {(6, 12): 117}
 _PASS = bytes.fromhex("b700000002000000 9500000000000000".replace(" ", ""))  # r0 = XDP_PASS; exit
 _NAME = "netc_probe"
 _TAKEN = "attached natively, and taken off again"
@@ -55,11 +57,17 @@ def ask_xdp(facts: Facts, found: Link, driver: str, release: str, attempt: bool)
         "generic": True,
         "offload": offload,
         "metadata": native,
-        "cpumap_metadata": native and tuple(map(int, re.findall(r"\d+", release)[:2])) >= _CPUMAP_METADATA,
+        "cpumap_metadata": native and keeps_metadata(release),
         "redirect": "redirect" in declared,
         "frags": frags,
         "max_mtu": _max_mtu(facts, found, tried, drivers.max_xdp_mtu(driver, release, frags) if "basic" in declared else 0),
     }
+
+
+def keeps_metadata(release: str) -> bool:
+    """Does a redirect to a CPU keep XDP metadata on this kernel (`uname -r`)?"""
+    major, minor, patch = [*map(int, re.findall(r"\d+", release)[:3]), 0, 0, 0][:3]
+    return (major, minor) >= _CPUMAP_METADATA or patch >= _CPUMAP_METADATA_OF_SERIES.get((major, minor), 1 << 31)
 
 
 def _max_mtu(facts: Facts, found: Link, tried: _Tried, known: int) -> int:
