@@ -271,13 +271,18 @@ class Builder:
     def tune_pairs(self, parts: Parts) -> syntax.Knobs:
         return self._knobs(parts, tuple(p for p in parts if isinstance(p, tuple)))
 
-    tune_coalesce = tune_pairs
+    tune_coalesce = host_pairs = tune_pairs
 
     def sysctl(self, parts: Parts) -> syntax.Knobs:
         return self._knobs(parts, (words_of(parts),))
 
-    def _knobs(self, parts: Parts, groups: tuple[tuple[syntax.Word, ...], ...]) -> syntax.Knobs:
-        kind = str(parts[1] if preferred(parts) else parts[0])
+    tune_length = sysctl
+
+    def buffers(self, parts: Parts) -> syntax.Knobs:
+        return self._knobs(parts, (words_of(parts),), "buffers")
+
+    def _knobs(self, parts: Parts, groups: tuple[tuple[syntax.Word, ...], ...], kind: str = "") -> syntax.Knobs:
+        kind = kind or str(parts[1] if preferred(parts) else parts[0])
         everything = flat(parts)
         return syntax.Knobs(kind, groups, preferred(parts), self.text(everything), self.span(everything))
 

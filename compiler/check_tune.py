@@ -1,22 +1,27 @@
-"""`tune` and `host` blocks → ir.Setting: typed knobs under ethtool's and sysctl's names."""
+"""`tune` blocks → ir.Setting: typed knobs under ethtool's names. What a `host` block has is in check_host.py."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 
-from compiler import ir, syntax, units
-from compiler.findings import LiteralError
+from compiler import check_coalesce, check_host, ir, syntax, units
+from compiler.knob_values import MOST, SWITCH, Found, nanoseconds, number, switch, wrong_name
 from compiler.scope import Scope
-from compiler.suggest import hint
+from compiler.source import Span
+from compiler.tables import offloads
 
-_RINGS = ("rx", "tx", "rx-mini", "rx-jumbo")
+_RING_SIZES = ("rx", "tx", "rx-mini", "rx-jumbo")
+_RING_BYTES = ("rx-buf-len", "cqe-size", "tx-push-buf-len", "hds-thresh")
+_RING_SWITCHES = ("tx-push", "rx-push")
+_RINGS = (*_RING_SIZES, *_RING_BYTES, *_RING_SWITCHES, "tcp-data-split")
+_MAX = (*_RING_SIZES, "tx-push-buf-len", "hds-thresh")  # those of which the device tells the greatest value
+_SPLIT = {"off": 1, "on": 2}  # ETHTOOL_TCP_DATA_SPLIT_*; 0 leaves it to the driver
 _PAUSE = ("rx", "tx", "autoneg")
-_SWITCH = {"on": 1, "off": 0}
-_SYSCTL = re.compile(r"net(\.[A-Za-z0-9_/-]+)+")
 _KNOB = re.compile(r"[a-z0-9][a-z0-9_.+/-]{0,62}", re.IGNORECASE)
-_MOST = (1 << 32) - 1
-Value = int | str | tuple[int | str, ...]
+NAPI: dict[str, Callable[[str], int]] = {
+    "gro-flush-timeout": nanoseconds, "irq-suspend-timeout": nanoseconds, "defer-hard-irqs": lambda text: units.count(text, "a number of polls", 0, (1 << 31) - 1),
+}  # fmt: skip
 
 
 def settings(scope: Scope, blocks: list[syntax.Tune]) -> tuple[ir.Setting, ...]:
@@ -28,138 +33,95 @@ def settings(scope: Scope, blocks: list[syntax.Tune]) -> tuple[ir.Setting, ...]:
             continue
         for item in block.items:
             if isinstance(item, syntax.Knobs):
-                for key, value in _KINDS[item.kind](scope, item):
-                    group = "feature" if item.kind == "offload" else item.kind
-                    found.append(
-                        ir.Setting(nic.name if nic else "", group, key, value, item.prefer, item.text, item.span)
-                    )
+                name = nic.name if nic else ""
+                for group, key, value in _KINDS[item.kind](scope, item) if nic else check_host.KINDS[item.kind](scope, item):
+                    found.append(ir.Setting(name, group, key, value, item.prefer, item.text, item.span))
     return tuple(found)
 
 
 def check_once(scope: Scope, found: tuple[ir.Setting, ...]) -> None:
-    """A knob has one value: set twice, one of them would be silently lost."""
+    """A knob has one value: set twice, one of them would be silently lost. And no offload is on whose need is off."""
     first: dict[tuple[str, str, str], ir.Setting] = {}
     for setting in found:
-        earlier = first.setdefault((setting.nic, setting.group, setting.key), setting)
+        group = "sysctl" if setting.group == "buffers" else setting.group
+        earlier = first.setdefault((setting.nic, group, setting.key), setting)
         if earlier is not setting:
-            what = setting.key if setting.group == "sysctl" else f"{setting.group} {setting.key}"
-            scope.error("N053", f"`{what}` is set twice", setting.span, "keep one", ((earlier.span, "the first one"),))
+            what = setting.key if group == "sysctl" else f"{group} {setting.key}"
+            scope.error("N053", f"`{what}` is set twice", setting.span, "keep one", _note(earlier, setting, "the first one"))
+    features = [setting for setting in first.values() if setting.group == "feature"]
+    for at, setting in enumerate(features):
+        for earlier in features[:at]:
+            if earlier.nic == setting.nic:
+                _check_pair(scope, earlier, setting)
 
 
-def _ring(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, Value]]:
+def _check_pair(scope: Scope, first: ir.Setting, second: ir.Setting) -> None:
+    if offloads.overlap(first.key, second.key):
+        what = f"`{first.key}` and `{second.key}` switch the same offload"
+        scope.error("N053", what, second.span, "keep one", _note(first, second, "the first one"))
+        return
+    if first.value == second.value:
+        return
+    on, off = (first, second) if first.value else (second, first)
+    if words := offloads.contradiction(on.key, off.key):
+        help = f"switch `{off.key}` on too, or `{on.key}` off"
+        message = f"`{on.key}` cannot be on while `{off.key}` is off: the kernel would leave it off ({words})"
+        scope.error("N072", message, second.span, help, _note(first, second, f"`{first.key}` is switched here"))
+
+
+def _note(first: ir.Setting, second: ir.Setting, words: str) -> tuple[tuple[Span, str], ...]:
+    """Where the other one is, if that is another place."""
+    return ((first.span, words),) if first.span != second.span else ()
+
+
+def _ring(scope: Scope, item: syntax.Knobs) -> Found:
     for name, value in item.parts:
-        if name.text not in _RINGS:
-            scope.error("N070", f"there is no ring `{name.text}`", name.span, hint(name.text, _RINGS))
-        elif scope.single(value).text == "max":
-            yield name.text, "max"
+        key, word = name.text, scope.single(value)
+        if key not in _RINGS:
+            wrong_name(scope, f"there is no ring `{key}`", name, _RINGS)
+        elif word.text == "max" and key in _MAX:
+            yield "ring", key, "max"
+        elif key in _RING_SIZES:
+            yield from number(scope, "ring", key, value, lambda text: units.count(text, "a ring size", 1, MOST))
+        elif key in _RING_BYTES:
+            yield from number(scope, "ring", key, value, units.size)
         else:
-            yield from _number(scope, name.text, value, lambda text: units.count(text, "a ring size", 1, _MOST))
+            yield from switch(scope, "ring", key, value, _SPLIT if key == "tcp-data-split" else SWITCH)
 
 
-def _offload(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, Value]]:
+def _offload(scope: Scope, item: syntax.Knobs) -> Found:
+    group = "feature" if item.kind == "offload" else item.kind
     for name, value in item.parts:
         if not _KNOB.fullmatch(name.text):
-            scope.error(
-                "N070",
-                f"`{name.text}` is not the name of a feature",
-                name.span,
-                "write it as `ethtool -k` does: gro, tso, lro",
-            )
+            wrong_name(scope, f"`{name.text}` is not the name of a feature", name, (), "write it as `ethtool -k` does: gro, tso, lro")
         else:
-            yield from _switch(scope, name.text, value)
+            yield from switch(scope, group, name.text, value)
 
 
-def _pause(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, Value]]:
+def _pause(scope: Scope, item: syntax.Knobs) -> Found:
     for name, value in item.parts:
         if name.text not in _PAUSE:
-            scope.error("N070", f"pause frames have no `{name.text}`", name.span, hint(name.text, _PAUSE))
+            wrong_name(scope, f"pause frames have no `{name.text}`", name, _PAUSE)
         else:
-            yield from _switch(scope, name.text, value)
+            yield from switch(scope, "pause", name.text, value)
 
 
-def _switch(scope: Scope, key: str, value: syntax.Word) -> Iterator[tuple[str, Value]]:
-    word = scope.single(value)
-    if word.text in _SWITCH:
-        yield key, _SWITCH[word.text]
-    else:
-        scope.error("N070", f"`{word.text}` is neither on nor off", word.span, "write `on` or `off`")
-
-
-def _number(scope: Scope, key: str, value: syntax.Word, parse: Callable[[str], int]) -> Iterator[tuple[str, Value]]:
-    word = scope.single(value)
-    try:
-        yield key, parse(word.text)
-    except LiteralError as error:
-        scope.findings.literal(error, word.span)
-
-
-def _coalesce(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, Value]]:
-    """`adaptive`, `adaptive off`, `rx 50us`, `rx 50us 64 frames`."""
-    for part in item.parts:
-        head, rest = part[0], part[1:]
-        if head.text == "adaptive" and len(rest) <= 1:
-            on = _SWITCH.get(rest[0].text if rest else "on")
-            if on is None:
-                scope.error(
-                    "N070",
-                    f"`{rest[0].text}` is neither on nor off",
-                    rest[0].span,
-                    "write `adaptive` or `adaptive off`",
-                )
-                continue
-            yield "adaptive-rx", on
-            yield "adaptive-tx", on
-        elif head.text in ("rx", "tx") and rest:
-            yield from _coalesce_direction(scope, head.text, rest)
+def _napi(scope: Scope, item: syntax.Knobs) -> Found:
+    for name, value in item.parts:
+        if name.text == "threaded":
+            yield from switch(scope, "napi", name.text, value)
+        elif parse := NAPI.get(name.text):
+            yield from number(scope, "napi", name.text, value, parse)
+        elif name.text in check_host.NAPI:
+            wrong_name(scope, f"a nic has no NAPI `{name.text}` of its own", name, (), f"it is the host's: host {{ napi {name.text} {value.text} }}")
         else:
-            scope.error(
-                "N070",
-                f"`{' '.join(w.text for w in part)}` is not a way to coalesce",
-                head.span,
-                "write `adaptive`, `rx 50us`, or `rx 50us 64 frames`",
-            )
+            wrong_name(scope, f"NAPI has no `{name.text}`", name, (*NAPI, "threaded"))
 
 
-def _coalesce_direction(scope: Scope, direction: str, words: tuple[syntax.Word, ...]) -> Iterator[tuple[str, Value]]:
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if rest and rest[0].text in ("frames", "frame"):
-            rest.pop(0)
-            yield from _number(
-                scope, f"{direction}-frames", word, lambda text: units.count(text, "a number of frames", 0, _MOST)
-            )
-        else:
-            yield from _number(scope, f"{direction}-usecs", word, _microseconds)
+def _length(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, str, int]]:
+    yield from number(scope, "link", "txqueuelen", item.parts[0][0], lambda text: units.count(text, "a queue's length in packets", 0, MOST))
 
 
-def _microseconds(text: str) -> int:
-    time = 0 if text in ("0", "0us") else units.duration(text)
-    if time % 1000 or time // 1000 > _MOST:
-        raise LiteralError(
-            "N031", f"`{text}` is not a whole number of microseconds", "NICs count in microseconds: 50us"
-        )
-    return time // 1000
-
-
-def _sysctl(scope: Scope, item: syntax.Knobs) -> Iterator[tuple[str, Value]]:
-    key, *values = item.parts[0]
-    if not _SYSCTL.fullmatch(key.text) or ".." in key.text:
-        scope.error(
-            "N071",
-            f"netc does not set `{key.text}`",
-            key.span,
-            "it sets what lies under net, written with dots: net.ipv4.tcp_rmem",
-        )
-        return
-    parsed = tuple(_sysctl_value(word) for value in values for word in scope.expand(value))
-    yield key.text, parsed[0] if len(parsed) == 1 else parsed
-
-
-def _sysctl_value(word: syntax.Word) -> int | str:
-    return int(word.text) if re.fullmatch(r"-?[0-9]{1,18}", word.text) else word.text
-
-
-_KINDS: dict[str, Callable[[Scope, syntax.Knobs], Iterator[tuple[str, Value]]]] = {
-    "ring": _ring, "offload": _offload, "priv-flag": _offload, "pause": _pause, "coalesce": _coalesce, "sysctl": _sysctl,
+_KINDS: dict[str, Callable[[Scope, syntax.Knobs], Found]] = {
+    "ring": _ring, "offload": _offload, "priv-flag": _offload, "pause": _pause, "coalesce": check_coalesce.coalesce, "napi": _napi, "txqueuelen": _length,
 }  # fmt: skip

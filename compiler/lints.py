@@ -1,8 +1,8 @@
-"""What is legal and likely not meant: W001 to W005."""
+"""What is legal and likely not meant: W001 to W006."""
 
 from __future__ import annotations
 
-from compiler import essentials, ir, unreachable
+from compiler import essentials, ir, lint_pacing, unreachable
 from compiler.check_steer import contains_connection
 from compiler.findings import Findings
 from compiler.ir import Field
@@ -28,6 +28,7 @@ def look(program: ir.Program, findings: Findings) -> None:
                 item.span,
                 'give it members, or remove it; it never means "no restriction"',
             )
+    lint_pacing.look(program, findings)
     unreachable.look(program, findings)
 
 

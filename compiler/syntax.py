@@ -291,7 +291,7 @@ class Shape(Node, frozen=True, gc=False):
 
 
 class Knobs(Node, frozen=True, gc=False):
-    """One tune or sysctl statement. kind: ring, offload, pause, priv-flag, coalesce, sysctl; parts: the words between commas."""
+    """One statement of tune or host. kind: its first word, or buffers; parts: the words between commas."""
 
     kind: str
     parts: tuple[tuple[Word, ...], ...]

@@ -105,11 +105,12 @@ def _on_port(request: pytest.FixtureRequest) -> Iterator[None]:
     if quirk := found.known(test):
         request.node.user_properties.append(("quirk", quirk.id or quirk.reason))
         request.applymarker(pytest.mark.xfail(reason=f"known quirk of {found.identity['driver']}: {quirk.reason}", strict=False))
-    before = snapshot.take(found.machine, found.device)
+    before = found.settings or snapshot.take(found.machine, found.device)
     yield
     problems = found.machine.undone.unwind()
     found.up()
-    problems += [f"leaked {text}" for text in snapshot.differences(before, snapshot.take(found.machine, found.device))]
+    found.settings = snapshot.take(found.machine, found.device)  # what the next test begins with: one look a test, not two
+    problems += [f"leaked {text}" for text in snapshot.differences(before, found.settings)]
     if problems:
         pytest.fail("after the test:\n" + "\n".join(problems), pytrace=False)
 

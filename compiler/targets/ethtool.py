@@ -16,7 +16,7 @@ _SWITCH = (0, 1)
 _COALESCE = (
     "rx-usecs", "rx-frames", "rx-usecs-irq", "rx-frames-irq", "tx-usecs", "tx-frames", "tx-usecs-irq", "tx-frames-irq", "stats-block-usecs",
     "pkt-rate-low", "rx-usecs-low", "rx-frames-low", "tx-usecs-low", "tx-frames-low", "pkt-rate-high", "rx-usecs-high", "rx-frames-high",
-    "tx-usecs-high", "tx-frames-high", "sample-interval",
+    "tx-usecs-high", "tx-frames-high", "sample-interval", "tx-aggr-max-bytes", "tx-aggr-max-frames", "tx-aggr-time-usecs",
 )  # fmt: skip
 _FLOWS = ("tcp4", "tcp6", "udp4", "udp6", "sctp4", "sctp6")
 FIELDS = ("src-ip", "dst-ip", "src-port", "dst-port")
@@ -24,15 +24,21 @@ FIELDS = ("src-ip", "dst-ip", "src-port", "dst-port")
 # group -> key -> the least and greatest value; "max" is allowed too where MAX has the group.
 NUMBERS: dict[str, dict[str, tuple[int, int]]] = {
     "channels": {key: (0 if key == "other" else 1, 65535) for key in ("rx", "tx", "combined", "other")},
-    "ring": {key: _COUNT for key in ("rx", "rx-mini", "rx-jumbo", "tx")},
-    "coalesce": {**{key: _COUNT for key in _COALESCE}, "adaptive-rx": _SWITCH, "adaptive-tx": _SWITCH},
+    "ring": {
+        **{key: _COUNT for key in ("rx", "rx-mini", "rx-jumbo", "tx", "rx-buf-len", "cqe-size", "tx-push-buf-len", "hds-thresh")},
+        "tx-push": _SWITCH, "rx-push": _SWITCH, "tcp-data-split": (0, 2),
+    },
+    "coalesce": {**{key: _COUNT for key in _COALESCE}, **{key: _SWITCH for key in ("adaptive-rx", "adaptive-tx", "cqe-mode-rx", "cqe-mode-tx")}},
     "pause": {key: _SWITCH for key in ("autoneg", "rx", "tx")},
     "vlan": {"tags-in-frame": _SWITCH},
     "rfs": {"flows": (1, 1 << 24)},
-}
+    "napi": {"gro-flush-timeout": _COUNT, "defer-hard-irqs": (0, (1 << 31) - 1), "irq-suspend-timeout": _COUNT, "threaded": _SWITCH},
+    "link": {"txqueuelen": _COUNT},
+}  # fmt: skip
 MAX = ("channels", "ring")
 SWITCHES = ("feature", "priv-flag")  # any name: the device has the list of them
 CPU_LISTS = ("irq", "xps", "rps")
+HOST = ("sysctl", "buffers")  # buffers: sysctls whose values are the least
 TRANSFORMS = ("symmetric-xor", "symmetric-or-xor")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.+/ -]{0,62}\Z", re.IGNORECASE)
 _SYSCTL = re.compile(r"net(\.[a-z0-9][a-z0-9_/-]*){1,6}\Z", re.IGNORECASE)
@@ -87,7 +93,7 @@ def _wrong(setting: ir.Setting) -> Diagnostic | None:
 def _judge(setting: ir.Setting) -> tuple[str, str]:
     """What to do about an unknown group or key; what the value should be."""
     group, key, value = setting.group, setting.key, _canonical(setting)
-    if (group == "sysctl") == bool(setting.nic):
+    if (group in HOST) == bool(setting.nic):
         return "sysctl settings belong into `host`, all others to a nic", ""
     if group in NUMBERS:
         return _judge_number(group, key, value)
@@ -96,7 +102,7 @@ def _judge(setting: ir.Setting) -> tuple[str, str]:
         return bad, "" if value in (0, 1) else "on or off"
     if group == "hash":
         return _judge_hash(key, value)
-    if group == "sysctl":
+    if group in HOST:
         return _judge_sysctl(key, value)
     return _judge_list(group, key, value)
 
@@ -136,5 +142,5 @@ def _judge_list(group: str, key: str, value: object) -> tuple[str, str]:
         return "", "" if numbers else "a list of queues: 0-3"
     if group == "ntuple":
         return "", "" if isinstance(value, tuple) and len(value) >= 3 else "a flow type, its fields and an action"
-    groups = (*NUMBERS, *SWITCHES, *CPU_LISTS, "hash", "rss", "rss-context", "ntuple", "sysctl")
+    groups = (*NUMBERS, *SWITCHES, *CPU_LISTS, *HOST, "hash", "rss", "rss-context", "ntuple")
     return f"settings are grouped as: {', '.join(sorted(groups))}", ""

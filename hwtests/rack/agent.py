@@ -362,6 +362,16 @@ class Agent:
     def stop(self, request: dict) -> dict:
         return self._taken(request["stop"], Listener).stop()
 
+    def relay(self, request: dict) -> dict:
+        """One line to a Unix socket of this machine, and the line that it answers."""
+        with socket.socket(socket.AF_UNIX) as there:
+            there.settimeout(float(request.get("timeout", TIMEOUT)))
+            there.connect(request["relay"])
+            with there.makefile("rwb") as stream:
+                stream.write(json.dumps(request["line"]).encode() + b"\n")
+                stream.flush()
+                return {"line": json.loads(stream.readline())}
+
     def put(self, request: dict) -> dict:
         """A file, whole or not at all."""
         path = request["put"]
@@ -425,7 +435,7 @@ class Agent:
 
 
 VERBS = {name: getattr(Agent, name) for name in (
-    "ping", "run", "start", "finish", "send", "listen", "heard", "stop", "put", "get", "undo", "release", "unwind")}  # fmt: skip
+    "ping", "run", "start", "finish", "send", "listen", "heard", "stop", "relay", "put", "get", "undo", "release", "unwind")}  # fmt: skip
 
 
 def _words(argv: object) -> list[str]:

@@ -81,7 +81,7 @@ class Installed:
 
     def remove(self) -> None:
         """Take it off. Also what the undo stack does when nobody is left to."""
-        self.port.machine.netc("remove")
+        self.port.machine.netc("remove", "--allow-disruptive")
         self.port.up()
 
     def push(self, policy: str) -> None:
@@ -89,7 +89,7 @@ class Installed:
         data = self.bundle(policy)
         machine = self.port.machine
         if not self._remove_is_due:
-            argv = [machine.netc_path, "remove", "--state-dir", machine.state, "--bpffs", machine.bpffs]
+            argv = [machine.netc_path, "remove", "--allow-disruptive", "--state-dir", machine.state, "--bpffs", machine.bpffs]
             machine.undone.note(machine, machine.ask("undo", argv)["undo"])
             self._remove_is_due = True
         machine.put(self._place, data, 0o600)

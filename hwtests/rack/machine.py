@@ -30,13 +30,14 @@ class Done:
 @dataclass(frozen=True)
 class Machine:
     """netns: the network namespace its commands run in ("": the machine's own); netc: its `netc`; work: a directory of ours on it;
-    bpffs: a directory in a bpf file system of ours."""
+    bpffs: a directory in a bpf file system of ours; warm: the socket of a netc that is imported already (hwtests/rack/warm.py)."""
 
     name: str
     channel: Channel
     netns: str = ""
     netc_path: str = "netc"
     work: str = "/run/netc-hwtests"
+    warm: str = ""
     undone: Undone = field(default_factory=Undone)
 
     @property
@@ -53,8 +54,10 @@ class Machine:
 
     def run(self, *argv: str, status: int | None = 0, stdin: str | None = None, timeout: float = COMMAND_SECONDS) -> Done:
         """Run a command and demand its exit status (None: any). Raises CommandFailed with what it said, RackError."""
-        answer = self.ask("run", list(argv), timeout, stdin=stdin, env={"LC_ALL": "C", "NO_COLOR": "1"})
-        done = Done(answer["code"], answer["out"], answer["err"])
+        answer = self.ask("run", list(argv), timeout, stdin=stdin, env=_PLAIN)
+        return self._demanded(argv, Done(answer["code"], answer["out"], answer["err"]), status)
+
+    def _demanded(self, argv: tuple[str, ...], done: Done, status: int | None) -> Done:
         if status is not None and done.code != status:
             said = (done.err or done.out).strip()[-3000:]
             raise CommandFailed(f"{self.name}: {' '.join(argv)}: exit status {done.code}, not {status}: {said}")
@@ -78,10 +81,14 @@ class Machine:
     def netc(self, *words: str, status: int | None = 0, timeout: float = COMMAND_SECONDS) -> Done:
         """Run this machine's `netc` on a state directory and bpf file system of the tests' own."""
         where = () if words[0] in _WITHOUT_STATE else ("--state-dir", self.state, "--bpffs", self.bpffs)
-        done = self.run(self.netc_path, *words, *where, status=status, timeout=timeout)
+        done = self._warm(*words, *where, timeout=timeout) if self.warm else self.run(self.netc_path, *words, *where, status=None, timeout=timeout)
         if "Traceback" in done.err:
             raise CommandFailed(f"{self.name}: netc {' '.join(words)} came to a traceback: {done.err[-3000:]}")
-        return done
+        return self._demanded(("netc", *words), done, status)
+
+    def _warm(self, *words: str, timeout: float) -> Done:
+        line = self.ask("relay", self.warm, timeout, line={"argv": list(words), "env": _PLAIN})["line"]
+        return Done(line["code"], line["out"], line["err"])
 
     def netc_json(self, *words: str, status: int | None = 0) -> Any:
         return json.loads(self.netc(*words, "--json", status=status).out)
@@ -132,6 +139,7 @@ class Machine:
                 finish(signal=9)
 
 
+_PLAIN = {"LC_ALL": "C", "NO_COLOR": "1"}
 _WITHOUT_STATE = ("compile", "check", "test", "explain", "probe", "--version")
 _numbers = itertools.count()
 

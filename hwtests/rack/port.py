@@ -19,7 +19,8 @@ CARRIER_SECONDS = 15.0  # igb takes 2 s after a reset, 10GBASE-T up to 10 s
 
 @dataclass
 class Port:
-    """near, far: addresses with prefix length of this end and the other; mbit: the link's rate, 0 unknown. cable: pulls it (False) or puts it back, where that can be done."""
+    """near, far: addresses with prefix length of this end and the other; mbit: the link's rate, 0 unknown. cable: pulls it (False) or puts it back, where that can be done.
+    settings: the machine's, as the last test left them (hwtests/rack/snapshot.py)."""
 
     name: str
     machine: Machine
@@ -30,6 +31,7 @@ class Port:
     mbit: int = 0
     quirks: tuple[Quirk, ...] = ()
     cable: Callable[[bool], None] | None = None
+    settings: dict[str, Any] | None = None
 
     @cached_property
     def profile_text(self) -> str:

@@ -124,11 +124,20 @@ def found(machine: Machine, device: Device, address: str) -> str:
     if device.name:
         machine.json("ip", "-j", "link", "show", "dev", device.name)
         return device.name
+    if device.mac:
+        return _by_mac(machine, device.mac)
     place = f"/sys/bus/pci/devices/{device.pci}"
     names = machine.run("sh", "-c", f"ls {place}/net {place}/virtio*/net 2>/dev/null | grep -v : | grep .", status=None).out.split()
     if len(names) <= device.port:
         raise RackError(f"{machine.name}: {device.pci} has {len(names)} network devices, there is no port {device.port}; `lspci -D` lists addresses")
     return str(sorted(names)[device.port])
+
+
+def _by_mac(machine: Machine, mac: str) -> str:
+    for link in machine.json("ip", "-j", "link"):
+        if link.get("address") == mac and not link.get("link"):  # a VLAN device has its parent's
+            return str(link["ifname"])
+    raise RackError(f"{machine.name}: no device has the MAC address {mac}")
 
 
 def _by_address(machine: Machine, address: str) -> str:

@@ -29,7 +29,7 @@ t bpf find "$2" -mindepth 2 -printf "%P\n"
 for f in -l -g -c -k -a -n --show-priv-flags; do t ethtool$f ethtool $f $d; done
 t ethtool-x ethtool -x $d
 for f in tcp4 udp4 tcp6 udp6; do t hash-$f ethtool -n $d rx-flow-hash $f; done
-t sysctl sysctl -a -r '^net[.]'
+t sysctl sysctl -a -r "^net[.]([a-z0-9]+[.][a-z_0-9]+$|(ipv4|ipv6)[.](conf|neigh)[.](all|default|$d)[.]|core|netfilter)"
 t queues sh -c "cd /sys/class/net/$d/queues 2>/dev/null && grep -s . */xps_cpus */xps_rxqs */rps_cpus */rps_flow_cnt"
 t napi sh -c "cd /sys/class/net/$d 2>/dev/null && grep -s . threaded gro_flush_timeout napi_defer_hard_irqs tx_queue_len mtu"
 t irq sh -c "for i in /sys/class/net/$d/device/msi_irqs/*; do [ -e \$i ] && n=\${i##*/} && grep -s . /proc/irq/\$n/smp_affinity_list /dev/null; done; true"
@@ -74,18 +74,22 @@ def _normal(name: str, text: str) -> list[str]:
         return sorted(line for line in lines if not _VOLATILE_SYSCTLS.search(line))
     if name == "links":
         return sorted(link["ifname"] for link in _json(text))
-    if name in ("link", "addr", "route", "neigh"):
-        return sorted(json.dumps(_stripped(entry), sort_keys=True) for entry in _json(text)) + _administrative(name, text)
+    if name == "link":
+        return [line for link in _json(text) for line in _link_lines(link)]
+    if name == "addr":
+        return sorted(json.dumps(_stripped(info), sort_keys=True) for link in _json(text) for info in link.get("addr_info", [link]))
+    if name in ("route", "neigh"):
+        return sorted(json.dumps(_stripped(entry), sort_keys=True) for entry in _json(text))
     if name in ("qdisc", "class"):  # handles that the kernel chooses (8001: and up), and reference counts
         return [re.sub(r"\b[89a-f][0-9a-f]{3}:|refcnt \d+ ?", "", line) for line in lines]
     return lines
 
 
-def _administrative(name: str, text: str) -> list[str]:
-    """Of a link: whether it is meant to be up, and whether an XDP program is on it (not which: ids are new each time)."""
-    if name != "link":
-        return []
-    return [f"up={'UP' in link.get('flags', [])} promisc={'PROMISC' in link.get('flags', [])} xdp={link.get('xdp', {}).get('mode', 0)}" for link in _json(text)]
+def _link_lines(link: dict[str, Any]) -> list[str]:
+    """A line each: its keys, whether it is meant to be up, and whether an XDP program is on it (not which: ids are new each time)."""
+    flags = link.get("flags", [])
+    state = [f"up={'UP' in flags}", f"promiscuous={'PROMISC' in flags}", f"xdp={link.get('xdp', {}).get('mode', 0)}"]
+    return state + [f"{key}={json.dumps(value, sort_keys=True)}" for key, value in sorted(_stripped(link).items())]
 
 
 def _json(text: str) -> list[Any]:

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hwtests.rack.channel import Channel
@@ -14,7 +16,7 @@ from hwtests.rack.file import Port as PortFile
 from hwtests.rack.file import RackFile
 from hwtests.rack.machine import Machine, own_directory
 from hwtests.rack.port import Port
-from hwtests.rack.rack import netc_here
+from hwtests.rack.rack import ROOT, netc_here
 from hwtests.rack.wire import SETTLE_SECONDS, AgentWire, Frame, Heard
 from hwtests.virtual.errors import RackError as VirtualError
 
@@ -86,11 +88,21 @@ def ports(file: RackFile) -> Iterator[dict[str, Port]]:
             channel = Channel(file.dut, *stream)  # type: ignore[arg-type]
             guest = Machine(file.dut, channel, "", netc_here(file.machines[file.dut].netc), own_directory())
             guest.prepare()
+            guest = _warmed(guest)
             names = dict(zip(real, qemu.names(nics), strict=True))
             yield {name: _port(number, name, port, guest, booted, names) for number, (name, port) in enumerate(file.ports.items(), 1)}
             guest.ask("unwind", 0, timeout=120)
     except VirtualError as error:
         raise RackError(str(error)) from None
+
+
+def _warmed(guest: Machine) -> Machine:
+    """The same machine with netc imported once: under emulation that takes a second or two, each time."""
+    path = f"{guest.work}/warm"
+    python = str(Path(guest.netc_path).with_name("python"))
+    guest.ask("start", [python, str(Path(__file__).with_name("warm.py")), path], cwd=str(ROOT), env={"PYTHONPATH": str(ROOT)})
+    guest.run("sh", "-c", f"i=0; while [ ! -S {path} ] && [ $i -lt 1200 ]; do i=$((i + 1)); sleep 0.1; done; [ -S {path} ]", timeout=150)
+    return replace(guest, warm=path)
 
 
 def _port(number: int, name: str, file: PortFile, guest: Machine, booted: Any, names: dict[str, str]) -> Port:

@@ -12,7 +12,9 @@ from runtime.knobs import Refusal, host, steering
 
 _U32 = (1 << 32) - 1
 _MOST = 65535  # queues and CPUs
-_NUMBERS = ("channels", "ring", "coalesce", "pause")
+_NUMBERS = ("channels", "ring", "coalesce", "pause", "napi", "link")
+_SYSCTLS = ("sysctl", "buffers")
+_KEYS = {"napi": ("gro-flush-timeout", "defer-hard-irqs", "irq-suspend-timeout", "threaded"), "link": ("txqueuelen",)}
 _SWITCHES = ("feature", "priv-flag", "vlan")
 _LISTS = ("rss", "rss-context", "irq", "xps", "rps", "require")
 _MOST_FLOWS = 1 << 24
@@ -23,16 +25,18 @@ _LINE = 256  # characters of a sysctl's value
 def check_setting(setting: Setting, nics: set[str]) -> None:
     """Raises StepError."""
     what = f"setting {setting.nic or 'host'} {setting.group} {setting.key}"
-    of_host = setting.group == "sysctl" or (setting.group == "require" and not setting.nic)
+    of_host = setting.group in _SYSCTLS or (setting.group == "require" and not setting.nic)
     if (setting.nic == "") != of_host or (setting.nic and setting.nic not in nics):
         refuse(what, f"{setting.group} is not a setting of nic {setting.nic!r}")
     if not setting.key or len(setting.key) > 200 or not setting.key.isprintable():
         refuse(what, f"{setting.key!r} names nothing that can be set")
-    if setting.group == "sysctl":
+    if setting.group in _SYSCTLS:
         try:
             host.Sysctl(setting.key)
         except Refusal as refusal:
             refuse(what, refusal.words, refusal.mend)
+    if setting.group in _KEYS and setting.key not in _KEYS[setting.group]:
+        refuse(what, f"{setting.group} has: {', '.join(_KEYS[setting.group])}")
     if wrong := _wrong(setting):
         refuse(what, f"{_short(setting.value)} is not {wrong}")
 
@@ -50,6 +54,9 @@ def _wrong(setting: Setting) -> str:
     if group in _LISTS:
         numbers = value if isinstance(value, tuple) else (value,)
         return "" if numbers and all(isinstance(n, int) and 0 <= n <= _MOST for n in numbers) else "a list of queues or CPUs"
+    if group == "buffers":
+        numbers = value if isinstance(value, tuple) else (value,)
+        return "" if 0 < len(numbers) <= 3 and all(isinstance(n, int) and 0 <= n <= _U32 for n in numbers) else "one to three numbers of 32 bits"
     if group == "sysctl":
         text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         return "" if text and len(text) < _LINE and text.isprintable() else "one line of text"

@@ -33,14 +33,19 @@ class Group:
 _COALESCE = (
     "rx-usecs", "rx-frames", "rx-usecs-irq", "rx-frames-irq", "tx-usecs", "tx-frames", "tx-usecs-irq", "tx-frames-irq", "stats-block-usecs",
     "adaptive-rx", "adaptive-tx", "pkt-rate-low", "rx-usecs-low", "rx-frames-low", "tx-usecs-low", "tx-frames-low", "pkt-rate-high",
-    "rx-usecs-high", "rx-frames-high", "tx-usecs-high", "tx-frames-high", "sample-interval",
+    "rx-usecs-high", "rx-frames-high", "tx-usecs-high", "tx-frames-high", "sample-interval", "cqe-mode-tx", "cqe-mode-rx", "tx-aggr-max-bytes",
+    "tx-aggr-max-frames", "tx-aggr-time-usecs",
 )  # fmt: skip
+_RINGS = {
+    "rx": (6, 4), "rx-mini": (7, 4), "rx-jumbo": (8, 4), "tx": (9, 4), "rx-buf-len": (10, 4), "tcp-data-split": (11, 1), "cqe-size": (12, 4),
+    "tx-push": (13, 1), "rx-push": (14, 1), "tx-push-buf-len": (15, 4), "hds-thresh": (17, 4),
+}  # fmt: skip
+_SWITCHES = ("adaptive-", "cqe-mode-")
 GROUPS = {
     "channels": Group("CHANNELS", 17, 18, {"rx": (6, 4), "tx": (7, 4), "other": (8, 4), "combined": (9, 4)},
                       {"rx": 2, "tx": 3, "other": 4, "combined": 5}),
-    "ring": Group("RINGS", 15, 16, {"rx": (6, 4), "rx-mini": (7, 4), "rx-jumbo": (8, 4), "tx": (9, 4)},
-                  {"rx": 2, "rx-mini": 3, "rx-jumbo": 4, "tx": 5}),
-    "coalesce": Group("COALESCE", 19, 20, {key: (n, 1 if "adaptive" in key else 4) for n, key in enumerate(_COALESCE, 2)}, {}),
+    "ring": Group("RINGS", 15, 16, _RINGS, {"rx": 2, "rx-mini": 3, "rx-jumbo": 4, "tx": 5, "tx-push-buf-len": 16, "hds-thresh": 18}),
+    "coalesce": Group("COALESCE", 19, 20, {key: (n, 1 if key.startswith(_SWITCHES) else 4) for n, key in enumerate(_COALESCE, 2)}, {}),
     "pause": Group("PAUSE", 21, 22, {"autoneg": (2, 1), "rx": (3, 1), "tx": (4, 1)}, {}),
 }  # fmt: skip
 

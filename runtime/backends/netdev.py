@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from runtime.backends.netlink import NLM_F_DUMP, Generic, attr, attributes, number
 
-_DEV_GET, _QUEUE_GET, _NAPI_GET, _QSTATS_GET = 1, 10, 11, 12
+_DEV_GET, _QUEUE_GET, _NAPI_GET, _QSTATS_GET, _NAPI_SET = 1, 10, 11, 12, 14
 _SCOPE, _OF_EACH_QUEUE = 4, 1  # NETDEV_A_QSTATS_SCOPE, NETDEV_QSTATS_SCOPE_QUEUE
+_NAPI = {"defer-hard-irqs": (5, 4), "gro-flush-timeout": (6, 8), "irq-suspend-timeout": (7, 8), "threaded": (8, 4)}  # (number, size in bytes)
 XDP_FEATURES = ("basic", "redirect", "ndo-xmit", "xsk-zerocopy", "hw-offload", "rx-sg", "ndo-xmit-sg")
 
 
@@ -40,6 +41,21 @@ def napi_irqs(ifindex: int) -> dict[int, int]:
     with Generic("netdev") as netdev:
         answers = [attributes(answer) for answer in netdev.request(_NAPI_GET, attr(1, ifindex), NLM_F_DUMP)]
     return {number(a[2]): number(a[3]) for a in answers if 3 in a}
+
+
+def napis(ifindex: int, key: str) -> dict[int, int]:
+    """NAPI id -> its value of `key`, of the instances that tell it (kernel 6.13 and later; threaded 6.17). Raises NetlinkError."""
+    kind, _ = _NAPI[key]
+    with Generic("netdev") as netdev:
+        answers = [attributes(answer) for answer in netdev.request(_NAPI_GET, attr(1, ifindex), NLM_F_DUMP)]
+    return {number(a[2]): number(a[kind]) for a in sorted(answers, key=lambda a: number(a[2])) if kind in a}
+
+
+def set_napi(napi: int, key: str, value: int) -> None:
+    """One setting of one NAPI instance, by its id. Raises NetlinkError (EOPNOTSUPP before kernel 6.13)."""
+    kind, size = _NAPI[key]
+    with Generic("netdev") as netdev:
+        netdev.request(_NAPI_SET, attr(2, napi) + attr(kind, value, size))
 
 
 def counted_queues(ifindex: int) -> int:

@@ -47,6 +47,9 @@ def show(outcome: Outcome, command: str, json: bool) -> None:
     for skipped in outcome.plan.skipped if outcome.plan else ():
         if not json:
             print(f"skipped  {output.printable(skipped.text)}: {output.printable(skipped.words)}")
+    for what, words in _rounded(outcome):
+        if not json:
+            print(output.printable(f"rounded  {what}: {words}"))
     if json:
         output.show_json(as_json(outcome, command))
         return
@@ -73,11 +76,18 @@ def as_json(outcome: Outcome, command: str) -> dict[str, object]:
         "installed": msgspec.to_builtins(outcome.record.current),
         "steps": [p.step.text for p in outcome.plan.steps] if outcome.plan else [],
         "skipped": [{"text": s.text, "words": s.words} for s in outcome.plan.skipped] if outcome.plan else [],
+        "rounded": [{"what": what, "words": words} for what, words in _rounded(outcome)],
         "left": [{"text": left.text, "words": left.words} for left in outcome.left],
         "recovered": list(outcome.recovered),
         "trial": outcome.trial,
         "of_others": foreign.given_and_taken(outcome),
     }
+
+
+def _rounded(outcome: Outcome) -> list[tuple[str, str]]:
+    from runtime.steps import rounding
+
+    return rounding.of_steps(outcome.plan.ordered()) if outcome.plan else []
 
 
 def _line(outcome: Outcome, command: str) -> str:

@@ -215,10 +215,13 @@ def run_status(options: argparse.Namespace) -> int:
         readings, sets, unreadable = _readings(context, bundle, current.generation)
         findings += unreadable
         beside = foreign.as_json(context, bundle)
+        rounded = _rounded(context, bundle)
     if options.json:
-        output.show_json({**_status_json(current, bundle, findings, readings, sets), "trial": seconds, "watchdog": endings, **beside})
+        whole = _status_json(current, bundle, findings, readings, sets)
+        output.show_json({**whole, "rounded": [{"what": what, "words": words} for what, words in rounded], "trial": seconds, "watchdog": endings, **beside})
     else:
-        _show_status(current, bundle, findings, readings, sets, endings)
+        _show_status(current, bundle, findings, readings, sets, [*(f"rounded     {what}: {words}" for what, words in rounded),
+                                                                *(f"watchdog    {line}" for line in endings)])  # fmt: skip
         foreign.show(beside)
     return int(overdue or verify.failed(findings))
 
@@ -232,6 +235,16 @@ def _readings(context: Context, bundle: Bundle, generation: int) -> tuple[list[R
         return counters.read(context, bundle), _set_sizes(context, bundle), []
     except StepError as error:
         return [], {}, [verify.Finding("installed", error.what, "counters", "broken", error.words)]
+
+
+def _rounded(context: Context, bundle: Bundle) -> list[tuple[str, str]]:
+    """Settings that hold as the driver rounded them. Where they cannot be read, drift has said so."""
+    from runtime.steps import StepError, rounding
+
+    try:
+        return rounding.kept(context, bundle)
+    except StepError:
+        return []
 
 
 def _set_sizes(context: Context, bundle: Bundle) -> dict[str, int]:
@@ -258,7 +271,7 @@ def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding]
 
 
 def _show_status(
-    current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int], endings: Sequence[str]
+    current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int], lines: Sequence[str]
 ) -> None:
     from runtime import counters, output, verify
 
@@ -276,7 +289,7 @@ def _show_status(
     for finding in findings:
         colour = "yellow" if verify.warns(finding) else "red"
         print(output.paint(output.printable(f"changed     {finding.where}: {finding.what}: {finding.detail}"), colour))
-    for line in endings:
-        print(output.printable(f"watchdog    {line}"))
+    for line in lines:
+        print(output.printable(line))
     broken = verify.failed(findings)
     print("installed  ", "changed since: apply again to put it right" if broken else output.paint("as applied", "green"))

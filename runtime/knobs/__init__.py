@@ -48,12 +48,14 @@ def refused(evidence: str, error: OSError) -> Refusal:
 
 def knob(context: Context, setting: Setting) -> Knob:
     """The knob that a setting turns. Raises Refusal for one that this netc does not know, KeyError for a nic that is not bound."""
-    from runtime.knobs import affinity, contexts, flow_rules, host, nic, queues, steering, vlan
+    from runtime.knobs import affinity, contexts, device_files, flow_rules, host, nic, offloads, queues, steering, vlan
 
     group, key = setting.group, setting.key
     if group == "sysctl":
         return host.Sysctl(key, lab=bool(context.netns))
     if group == "rfs-host":
+        return host.RfsTable(key, lab=bool(context.netns))
+    if group == "buffers":
         return host.AtLeast(key, lab=bool(context.netns))
     if group == "require":
         return host.RequiredCpus()
@@ -64,7 +66,11 @@ def knob(context: Context, setting: Setting) -> Knob:
         case "channels" | "ring" | "coalesce" | "pause":
             return nic.Numbers(device.name, group, key)
         case "feature":
-            return nic.OffloadFeature(device.name, key)
+            return offloads.OffloadFeature(device.name, key)
+        case "napi":
+            return device_files.Napi(device, key)
+        case "link":
+            return device_files.DeviceFile(device, key)
         case "priv-flag":
             return nic.PrivateFlag(device.name, key)
         case "hash":

@@ -8,13 +8,12 @@ import re
 import stat
 
 from runtime.backends import sysfs
-from runtime.knobs import Refusal, Value, Wanted
+from runtime.knobs import Refusal, Value, Wanted, conntrack
 from runtime.knobs.affinity import online, online_cpus, shown
 from runtime.knobs.queues import power_of_two
 
 _NAME = re.compile(r"net(\.[A-Za-z0-9][A-Za-z0-9_/-]*){1,6}\Z")  # the allow-list; `/` stands for a dot in a device's name
-
-
+NOT_LOADED = "none: the module nf_conntrack is not loaded"
 _CONGESTION, _CONGESTIONS = "sys/net/ipv4/tcp_congestion_control", "sys/net/ipv4/tcp_available_congestion_control"
 _NOT_IN_A_LAB = "a lab does not touch the host: write `prefer`, or try it where the host is yours"
 _OF_THE_KERNEL = {  # every namespace has the file and may write it; what it switches is one for all (net/netfilter/nf_hooks_lwtunnel.c)
@@ -35,15 +34,22 @@ class Sysctl:
         self._lab = lab
         self._path = "sys/" + "/".join(part.replace("/", ".") for part in name.split("."))
 
+    def prepare(self) -> None:
+        """Before it is changed: the module that has it is loaded (runtime.knobs.conntrack). Reading alone loads nothing."""
+        if self._may_come():
+            conntrack.load()
+
     def read(self) -> Value:
         try:
             return _one_line(sysfs.read_proc(self._path))
         except OSError as error:
+            if self._may_come():
+                return NOT_LOADED
             raise self._refused(error) from None
 
     def resolve(self, wanted: Wanted) -> Value:
         value = " ".join(map(str, wanted)) if isinstance(wanted, tuple) else _one_line(str(wanted))
-        if value != self.read():
+        if self.read() not in (value, NOT_LOADED):
             self._require_writable(value)
         return value
 
@@ -52,6 +58,10 @@ class Sysctl:
             sysfs.write_proc(self._path, str(value))
         except OSError as error:
             raise self._refused(error) from None
+
+    def _may_come(self) -> bool:
+        """Is it connection tracking's, whose module is not loaded yet? A lab never loads one: that would be the host's."""
+        return self._path.startswith(conntrack.PREFIX) and not self._lab and not conntrack.is_loaded()
 
     def _require_writable(self, value: str) -> None:
         """The kernel lets a namespace only read what is the host's (net/sysctl_net.c, ensure_safe_net_sysctl); some reaches further yet."""
@@ -76,10 +86,24 @@ class Sysctl:
 
 
 class AtLeast(Sysctl):
-    """A number that several devices share: never made less than it is (the table of RFS)."""
+    """A sysctl of numbers, each of which has to be as large as the wish: what is larger stays."""
 
     def resolve(self, wanted: Wanted) -> Value:
-        return super().resolve(str(max(int(str(self.read())), power_of_two(int(str(wanted))))))
+        least = wanted if isinstance(wanted, tuple) else (wanted,)
+        now = str(self.read()).split()
+        if len(now) != len(least) or not all(item.isdecimal() for item in now):
+            raise Refusal(f"/proc/{self._path}: reads {' '.join(now)!r}, not {len(least)} numbers")
+        value = " ".join(str(max(int(have), int(want))) for have, want in zip(now, least, strict=True))
+        if value != " ".join(now):
+            self._require_writable(value)
+        return value
+
+
+class RfsTable(AtLeast):
+    """The number of flows that all devices' RFS share: a power of two, never made less than it is."""
+
+    def resolve(self, wanted: Wanted) -> Value:
+        return super().resolve(power_of_two(int(str(wanted))))
 
 
 class RequiredCpus:

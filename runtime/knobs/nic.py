@@ -1,25 +1,10 @@
-"""Channels, rings, coalescing, pause, offload features and private flags, by ethtool netlink."""
+"""Channels, rings, coalescing, pause and private flags, by ethtool netlink."""
 
 from __future__ import annotations
 
 from runtime.backends import ethtool
 from runtime.backends.netlink import NetlinkError
 from runtime.knobs import Refusal, Value, Wanted, refused
-
-# What ethtool -K's short names stand for, as ethtool's off_flag_def has them; a `*` at the end: every name that begins so.
-SHORT_FEATURES = {
-    "rx": ("rx-checksum",),
-    "tx": ("tx-checksum-*",),
-    "sg": ("tx-scatter-gather", "tx-scatter-gather-fraglist"),
-    "tso": ("tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation"),
-    "gso": ("tx-generic-segmentation",),
-    "gro": ("rx-gro",),
-    "lro": ("rx-lro",),
-    "rxvlan": ("rx-vlan-hw-parse",),
-    "txvlan": ("tx-vlan-hw-insert",),
-    "ntuple": ("rx-ntuple-filter",),
-    "rxhash": ("rx-hashing",),
-}
 
 
 class Numbers:
@@ -75,48 +60,6 @@ class Numbers:
         return number
 
 
-class OffloadFeature:
-    """A feature by its ethtool -K name, short (tso) or full (tx-tcp-segmentation). The value: its members that are on."""
-
-    resets = False
-    after: tuple[str, ...] = ()
-
-    def __init__(self, device: str, key: str) -> None:
-        self._device, self._key = device, key
-
-    def read(self) -> Value:
-        return sorted(name for name, feature in self._members().items() if feature.active)
-
-    def resolve(self, wanted: Wanted) -> Value:
-        members, on = self._members(), int(str(wanted)) == 1
-        stuck = [name for name, feature in members.items() if feature.fixed and feature.active != on]
-        if stuck and (not on or len(stuck) == len(members)):
-            state = "off" if on else "on"
-            raise Refusal(f"ETHTOOL_MSG_FEATURES_GET: {', '.join(stuck)} is {state} [fixed]: the driver cannot switch it")
-        return sorted(name for name, feature in members.items() if on and not (feature.fixed and not feature.active))
-
-    def write(self, value: Value) -> None:
-        wanted = set(value) if isinstance(value, list) else set()
-        change = {name: name in wanted for name, f in self._members().items() if not f.fixed and f.active != (name in wanted)}
-        try:
-            ethtool.set_features(self._device, change)
-        except NetlinkError as error:
-            raise refused("ETHTOOL_MSG_FEATURES_SET", error) from None
-
-    def _members(self) -> dict[str, ethtool.Feature]:
-        try:
-            every = ethtool.features(self._device)
-        except NetlinkError as error:
-            raise refused("ETHTOOL_MSG_FEATURES_GET", error) from None
-        patterns = SHORT_FEATURES.get(self._key, (self._key,))
-        found = {name: f for name, f in every.items() if any(_matches(name, pattern) for pattern in patterns)}
-        if patterns == ("tx-checksum-*",):  # the drivers offer one of several kinds: only those count
-            found = {name: f for name, f in found.items() if not f.fixed or f.active} or found
-        if not found:
-            raise Refusal(f"ETHTOOL_MSG_FEATURES_GET: the kernel has no feature {self._key!r}", "ethtool -k DEV lists them")
-        return found
-
-
 class PrivateFlag:
     """A flag that only this driver has (ethtool --set-priv-flags)."""
 
@@ -143,7 +86,3 @@ class PrivateFlag:
             ethtool.set_private_flags(self._device, {self._key: value == 1})
         except NetlinkError as error:
             raise refused("ETHTOOL_MSG_PRIVFLAGS_SET", error) from None
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern

@@ -29,7 +29,7 @@ class RackResultsError(Exception):
     """There is nothing to report on: no such file, or no results in it. The text names the file."""
 
 
-class Result(msgspec.Struct, kw_only=True):
+class Result(msgspec.Struct):
     """One test on one port. nic: the port's name in the rack; variant: of the test, without the port; result xfail: the known quirk showed."""
 
     test: str

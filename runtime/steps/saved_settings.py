@@ -17,11 +17,13 @@ _FILE = "settings.json"
 
 
 class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One knob of one device ("" for the host) and what it read before."""
+    """One knob of one device ("" for the host) and what it read before. took: what the driver made of `asked`, where it rounded."""
 
     device: str
     setting: Setting
     before: int | str | list[int | str]
+    asked: int | str | None = None
+    took: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,17 @@ class SavedSettings:
 
     def put(self, device: str, setting: Setting, before: Value) -> None:
         """Keep the value in place of what is kept."""
-        saved = Saved(device, setting, before if isinstance(before, int | str) else list(before))
+        self._put(knob_key(device, setting), Saved(device, setting, before if isinstance(before, int | str) else list(before)))
+
+    def rounded(self, device: str, setting: Setting, asked: int | str, took: int | str) -> None:
+        """Beside what is kept: what the driver made of a value, so that it is not taken for drift."""
+        if (saved := self.get(device, setting)) is not None:
+            self._put(knob_key(device, setting), msgspec.structs.replace(saved, asked=asked, took=took))
+
+    def _put(self, key: str, saved: Saved) -> None:
         kept = self.all()
-        if kept.get(knob_key(device, setting)) != saved:
-            self._write({**kept, knob_key(device, setting): saved})
+        if kept.get(key) != saved:
+            self._write({**kept, key: saved})
 
     def remember(self, device: str, setting: Setting, before: Value) -> None:
         """Keep the value unless an older one is kept; of queues that came since, what they have now."""
@@ -67,7 +76,7 @@ class SavedSettings:
         if to is None:
             self.forget(device, setting)
         else:
-            self.put(device, to.setting, to.before)
+            self._put(knob_key(device, to.setting), to)
 
     def forget(self, device: str, setting: Setting) -> None:
         kept = self.all()

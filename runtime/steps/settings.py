@@ -9,18 +9,22 @@ from __future__ import annotations
 import socket
 
 from compiler.bundle import Bundle, Setting
+from compiler.tables import offloads
 from runtime.context import Context
 from runtime.knobs import Knob, Refusal, Value, knob
+from runtime.knobs.device_files import fitted
+from runtime.knobs.host import Sysctl
+from runtime.knobs.offloads import OffloadFeature, same
 from runtime.knobs.queues import HOST_TABLE
 from runtime.knobs.steering import put_table
-from runtime.steps import Step, StepError, port_reset, queue_settings, settings_order
+from runtime.steps import Step, StepError, port_reset, queue_settings, rounding, settings_order
 from runtime.steps.saved_settings import Saved, SavedSettings, knob_key
 
 # Channels and rings reset tables, rules and queue files in many drivers, and so do features and flags: they come first. Contexts need the hash,
 # flow rules the queues and contexts.
 ORDER = (
     "require", "channels", "ring", "vlan", "feature", "priv-flag", "rss", "hash", "rss-context", "ntuple",
-    "coalesce", "pause", "irq", "xps", "rps", "rfs", "queue", "rfs-host", "sysctl",
+    "coalesce", "pause", "link", "napi", "irq", "xps", "rps", "rfs", "queue", "rfs-host", "buffers", "sysctl",
 )  # fmt: skip
 RESETTING = ("channels", "ring", "priv-flag")  # groups of which a change may take the RSS table and the carrier along
 
@@ -40,6 +44,7 @@ class SettingStep:
         self._queue_files: list[tuple[Setting, Knob, Value]] = []
         self.saved: dict[str, Value] | None = None
         self.skipped: list[tuple[Setting, str]] = []
+        self.rounded = ""  # "asked 1000, the driver took 1024"
         names_queues = wanted is not None and setting.group in ("ntuple", "rss-context")  # fewer channels are refused while one that goes is named
         self.resets = turn.resets or names_queues  # it comes before the programs do (runtime.plan)
         self.text = f"{place(setting)}: {'put back to ' + show(wanted) if wanted is not None else 'set to ' + show(setting.value)}"
@@ -91,32 +96,52 @@ class SettingStep:
             wanted = self._wanted(now)
         except Refusal as refusal:
             raise refusal_error(self.setting, refusal) from None
-        if now != wanted:
+        if not self._is(now, wanted):
             mend = "something else changes it too; find it, or take the setting out of the policy"
             raise StepError(place(self.setting), f"is {show(now)}, not {show(wanted)}", mend)
 
+    def _is(self, now: Value, wanted: Value) -> bool:
+        """An offload that is given back is asked for again, whether or not what it needs is there."""
+        return now == wanted or (self.is_restored and self.setting.group == "feature" and same(now, wanted))
+
     def _wanted(self, now: Value) -> Value:
         if self._exact is None:
-            return self._knob.resolve(self.setting.value)
+            wanted = self._knob.resolve(self.setting.value)
+            kept = self._kept.get(self._device, self.setting)
+            return kept.took if kept is not None and kept.took is not None and kept.asked == wanted else wanted
+        if self.setting.group == "napi":
+            return fitted(self._exact, now)
         return queue_settings.fitted(self._exact, now) if self.setting.group in queue_settings.PER_QUEUE else self._exact
 
     def _turn(self) -> None:
+        if isinstance(self._knob, Sysctl):
+            self._knob.prepare()
         before = self._knob.read()
         wanted = self._wanted(before)
         self._kept_before = [(self.setting, self._kept.get(self._device, self.setting))]
-        if before == wanted:
+        if self._is(before, wanted):
             self._given_back(before)
             return
         self._keep(before)
         self.saved = {"before": before}
         try:
             self._write(wanted)
-            if (now := self._knob.read()) != wanted:
-                raise Refusal(f"taken without a complaint, but it reads back {show(now)} instead of {show(wanted)}")
+            if not self._is(now := self._knob.read(), wanted):
+                self._take(wanted, now)
         except Refusal:
             self.undo()
             raise
         self._given_back(wanted)
+
+    def _take(self, asked: Value, took: Value) -> None:
+        """Something else was set than was asked for: a rounding is kept and told, anything else refused."""
+        if isinstance(self._knob, OffloadFeature):
+            raise self._knob.unmet(asked)
+        if self._exact is not None or not rounding.near(self.setting, asked, took) or not isinstance(took, int | str) or not isinstance(asked, int | str):
+            raise Refusal(f"taken without a complaint, but it reads back {show(took)} instead of {show(asked)}", f"write {show(took)}, if that will do")
+        self._kept.rounded(self._device, self.setting, asked, took)
+        self.rounded = rounding.told(asked, took)
+        self.text = f"{place(self.setting)}: {self.rounded}"
 
     def _write(self, value: Value) -> None:
         if self.setting.group not in RESETTING:
@@ -237,9 +262,19 @@ def _implied(bundle: Bundle) -> list[Setting]:
 
 
 def _leaving(context: Context, wanted: set[str]) -> list[Saved]:
-    """What netc changed and no setting asks for any more: the last first, and what queues have after the queues themselves."""
-    kept = sorted(SavedSettings(context.state).all().items(), key=lambda item: _rank(item[1].setting), reverse=True)
+    """What netc changed and no setting asks for any more: the last first, and what queues have after the queues themselves.
+
+    Offloads that others need go first all the same: while they are off, the kernel does not take the others back.
+    """
+    every = sorted(SavedSettings(context.state).all().items(), key=lambda item: _rank(item[1].setting))
+    kept = [item for group in reversed((*ORDER, "")) for item in _of(group, every)]
     return sorted((saved for key, saved in kept if key not in wanted), key=lambda saved: saved.setting.group in queue_settings.PER_QUEUE)
+
+
+def _of(group: str, every: list[tuple[str, Saved]]) -> list[tuple[str, Saved]]:
+    """Those of a group ("": of none that is known), in the order in which they are given back."""
+    found = [item for item in every if (item[1].setting.group if item[1].setting.group in ORDER else "") == group]
+    return found if group == "feature" else found[::-1]
 
 
 def _restores(context: Context, leaving: list[Saved]) -> list[Step]:
@@ -283,10 +318,8 @@ def _plan(context: Context, setting: Setting, changed: set[str]) -> Step | None:
     try:
         turn = knob(context, setting)
         step = SettingStep(context, setting, turn)
-        if changed.isdisjoint(turn.after) and turn.read() == turn.resolve(setting.value):
-            return None
-        turn.resolve(setting.value)
-        return step
+        now, wanted = step.reading()
+        return None if now == wanted and changed.isdisjoint(turn.after) else step
     except Refusal as refusal:
         if setting.prefer:
             return SkippedSetting(setting, refusal.words)
@@ -309,5 +342,6 @@ def _entries(value: Value) -> list[int | str]:
     return value if isinstance(value, list) else []
 
 
-def _rank(setting: Setting) -> tuple[int, str, str]:
-    return ORDER.index(setting.group) if setting.group in ORDER else len(ORDER), setting.nic, setting.key
+def _rank(setting: Setting) -> tuple[int, str, bool, str]:
+    late = setting.group == "feature" and not offloads.is_first(setting.key)
+    return ORDER.index(setting.group) if setting.group in ORDER else len(ORDER), setting.nic, late, setting.key

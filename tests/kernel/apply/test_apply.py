@@ -160,7 +160,7 @@ def test_applying_imports_neither_lark_nor_bcc(host: Host) -> None:
     status, *loaded = done.stdout.rpartition("@")[2].split()
     assert status == "0" and "runtime.steps.xdp" in loaded
     assert not {"lark", "bcc", "scapy", "numpy"} & {name.split(".")[0] for name in loaded}
-    tables = {"compiler.tables", *(f"compiler.tables.{name}" for name in ("calls", "changes", "drivers", "framing", "members"))}
+    tables = {"compiler.tables", *(f"compiler.tables.{name}" for name in ("calls", "changes", "drivers", "framing", "members", "offloads"))}
     known = {"compiler", "compiler.bundle"} | tables
     assert {name for name in loaded if name.split(".")[0] == "compiler"} <= known
 
