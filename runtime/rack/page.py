@@ -116,13 +116,13 @@ def _reasons(latest: list[tuple[Row, Column, Outcome]], states: tuple[State, ...
 
 
 def _skips(latest: list[tuple[Row, Column, Outcome]]) -> list[str]:
-    """By reason: what the probe said of a port usually skips several tests."""
-    by_reason: dict[tuple[str, str], list[str]] = {}
+    """By reason, then by port: what the probe said usually skips several tests on several ports."""
+    by_reason: dict[str, dict[str, list[str]]] = {}
     for row, column, one in latest:
         if one.state == "skip":
-            by_reason.setdefault((column.title, one.reason), []).append(row.title)
-    rows = [
-        [f"<td>{markup.text(title)}</td><td>{markup.text(reason) or 'no reason given'}</td>", f"<td><ul class=cells>{''.join(f'<li>{markup.breakable(test)}</li>' for test in tests)}</ul></td>"]
-        for (title, reason), tests in by_reason.items()
-    ]
-    return [markup.table(["port", "reason", "tests"], rows)] if rows else []
+            by_reason.setdefault(one.reason, {}).setdefault(column.title, []).append(row.title)
+    items = list[str]()
+    for reason, ports in by_reason.items():
+        told = "".join(f"<br><small><b>{markup.text(title)}</b> {', '.join(map(markup.breakable, tests))}</small>" for title, tests in ports.items())
+        items.append(f"<li>{markup.text(reason) or 'no reason given'}{told}</li>")
+    return [f'<ul class="cells">{"".join(items)}</ul>'] if items else []

@@ -32,10 +32,10 @@ button.state{cursor:pointer;text-decoration:underline dotted;text-underline-offs
 .alert{border:1px solid var(--fail);border-left-width:5px;border-radius:6px;padding:.5rem .8rem;margin:.8rem 0}
 .bar{display:block;height:.55rem;border-radius:2px;background:var(--c1);min-width:2px}.barcell{width:50%;min-width:8rem}.bar.older{background:var(--c0);opacity:.5}
 .plots{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr))}figure{margin:0;border:1px solid var(--rule);border-radius:6px;padding:.6rem}
-figure svg{width:100%;height:auto;display:block}figcaption{overflow-wrap:anywhere}.paper{fill:none}svg text{fill:var(--text)}.grid{stroke:var(--rule)}
+figure svg{width:100%;max-width:36rem;height:auto;display:block}figcaption{overflow-wrap:anywhere}.paper{fill:none}svg text{fill:var(--text)}.grid{stroke:var(--rule)}
 .c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}.c4{stroke:var(--c4)}circle.c0{fill:var(--c0)}circle.c1{fill:var(--c1)}circle.c2{fill:var(--c2)}circle.c3{fill:var(--c3)}circle.c4{fill:var(--c4)}
 .key{display:inline-block;margin-right:.8rem}.key::before{content:"";display:inline-block;width:1.1rem;margin-right:.3rem;vertical-align:middle;border-top:3px var(--s) var(--k)}
-ul.cells{margin:.2rem 0;padding-left:1.2rem}details>summary{cursor:pointer}
+ul.cells{margin:.2rem 0;padding-left:1.2rem;overflow-wrap:anywhere}ul.cells li{margin-bottom:.4rem}details>summary{cursor:pointer}
 @media (max-width:40rem){body{padding:.6rem;font-size:14px}.matrix th[scope=row]{min-width:8.5rem;max-width:9.5rem}th,td{padding:.3rem .4rem}}
 @media print{.wide{overflow:visible}pre{max-height:none}}
 """
