@@ -62,7 +62,7 @@ def _tests(found: Matrix, column: Column) -> list[Change]:
             every += _figures(column, row, old.result, new.result, (new.run, old.run))
         later = [run for run in runs if mine and run > mine[-1].run]
         if later:
-            every.append(Change(column, row.title, mine[-1].state, "not run", True, later[0], mine[-1].run))
+            every.append(Change(column, row.title, mine[-1].state, "not run", mine[-1].state != "skip", later[0], mine[-1].run))
         elif mine and (earlier := [run for run in runs if run < mine[0].run]):
             every.append(Change(column, row.title, "not run", mine[0].state, mine[0].state in ("fail", "crash"), mine[0].run, earlier[-1]))
     return every
