@@ -39,7 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except RackFileError as error:
         raise pytest.UsageError(str(error)) from None
     if not hasattr(config, "workerinput"):
-        config.stash[RESULTS] = results.Results(config.getoption("results"), config.getoption("ktap"))
+        file = config.stash[RACK][0]
+        config.stash[RESULTS] = results.Results(config.getoption("results"), config.getoption("ktap"), file.name, file.ports)
 
 
 def _chosen(config: pytest.Config) -> tuple[rack_files.RackFile, Path]:

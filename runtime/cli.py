@@ -79,6 +79,7 @@ COMMANDS = (
     Command("boot", "runtime.commands.boot", "apply the last confirmed bundle, at boot"),
     Command("service", "runtime.commands.boot", "the systemd unit for netc boot: print, install"),
     Command("lab", "runtime.lab.commands", "network namespaces to try a policy in: up, down, send, status"),
+    Command("rack", "runtime.commands.rack", "results of tests on hardware: report"),
 )
 
 

@@ -53,9 +53,9 @@ def test_names(node: str, port: str, expected: tuple[str, str]) -> None:
 
 
 def test_lines_and_ktap(tmp_path: Path) -> None:
-    writer = Results(tmp_path / "out", tmp_path / "ktap")
+    writer = Results(tmp_path / "out", tmp_path / "ktap", "lab", ["wan", "lan"])
     writer.attempted("hwtests/test_a.py::test_b")
-    assert (tmp_path / "out/results.attempted").read_text() == "hwtests/test_a.py::test_b\n", "on the disk before the test"
+    assert (tmp_path / "out/results.attempted").read_text() == "# lab: wan lan\nhwtests/test_a.py::test_b\n", "on the disk before the test"
     for result in (
         Result("a.b", "v", "igb", figures={"bps": 5.0}), Result("a.c", nic="igb", result="fail", reason="two\nlines"),
         Result("a.d", result="skip", reason="needs\n# this"), Result("a.e", result="xfail", reason="quirk"),
