@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from random import Random
 
+from runtime import set_words
 from runtime.backends import bpf, link, xdp_netlink
 from runtime.lab import netns
 from tests.kernel.foreign.conftest import loaded
@@ -186,9 +187,9 @@ def another_address(site: Site, rng: Random) -> None:
 def never_member(site: Site, rng: Random) -> Undo:
     """A member that the set never takes is put into its map by hand."""
     path = site.pin("maps", "set~banned~hash")
-    key = bytes(10) + b"\xff\xff" + bytes((198, 51, 100, rng.randrange(1, 255))) + bytes(4)
+    key = set_words.key(rng.choice((f"198.51.100.{rng.randrange(256)}", f"2001:db8:1::{rng.randrange(1 << 16):x}")))
     with site.opened(path) as members:
-        bpf.map_update(members, key, (1 << 62).to_bytes(8, "little") + bytes(16))
+        bpf.map_update(members, key, bytes(24))
 
     def undo() -> None:
         with site.opened(path) as members:

@@ -92,7 +92,7 @@ def others_filter(site: Site, rng: Random) -> Undo:
     """Somebody else's filter at clsact; on the ifb it meets what netc queues."""
     device, side = rng.choice(("wan0", site.ifb)), rng.choice(("ingress", "egress"))
     site.run(f"tc qdisc add dev {device} clsact")
-    site.run(f"tc filter add dev {device} {side} prio {rng.randrange(1, 99)} matchall action {rng.choice(('drop', 'pass'))}")
+    site.run(f"tc filter add dev {device} {side} prio {rng.randrange(1, 99)} u32 match u32 0 0 flowid 1:1")
     return lambda: site.run(f"tc qdisc del dev {device} clsact")
 
 
