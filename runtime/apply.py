@@ -13,6 +13,7 @@ from compiler.bundle import Bundle
 from runtime import (
     admission,
     adopt,
+    beside,
     binding,
     boot,
     counters,
@@ -234,6 +235,7 @@ def _transact(
         watchdog.entrust(bound, after.generation)
 
     def commit() -> None:
+        beside.remember(bound, planned.new)
         if change.trial:
             trial.start(bound, journal)
         else:

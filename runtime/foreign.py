@@ -5,7 +5,10 @@ Reads only. What is in netc's way (an XDP program, a root qdisc, a table of netc
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from compiler.bundle import Bundle
@@ -17,27 +20,38 @@ from runtime.context import Context, Device
 from runtime.steps import xdp_pins
 from runtime.steps.foreign_kept import Keeper
 
-_OWN_TABLES = ("netc", "netc-")
+_OWN_TABLE = re.compile(r"netc(?:-fence|-probe|-boot|-closed-\d+)?")
+_OWN_PROGRAMS = ("netc_observer",)  # `verify --steering` of another terminal
 _HOOKS = {"tcx_ingress": bpf.TCX_INGRESS, "tcx_egress": bpf.TCX_EGRESS}
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """kind: tcx, clsact, nft, irqbalance. where: a device or a table. words: what it is, whose by the looks of it, and what follows. warn: mend it."""
+    """kind: tcx, clsact, nft, irqbalance. where: a device or a table. words: what it is, whose by the looks of it, and what follows. warn: mend it.
+
+    what: of the words what is the same when its owner starts it again: no ids, no times.
+    """
 
     kind: str
     where: str
     words: str
     warn: bool = False
+    what: str = ""
+
+    @property
+    def key(self) -> str:
+        """By what it is known again."""
+        return f"{self.kind} {self.where} {self.what or self.words}"
 
 
 def survey(context: Context, bundle: Bundle) -> list[Found]:
     """Everything of others beside this bundle on the context's devices; what cannot be read is left out."""
     from runtime import irqbalance
 
-    found = [item for device in context.devices for item in (*_tcx(context, device), *_classic(device))]
+    found = [item for device in context.devices for item in (*_tcx(context, device), *_classic(device.name, device.ifindex))]
+    found += [item for device in context.devices for item in _on_ifb(bundle, device)]
     found += _tables()
-    found += [Found("irqbalance", device, words, True) for device, words in irqbalance.conflicts(context, bundle)]
+    found += [Found("irqbalance", device, words, True, "irqbalance") for device, words in irqbalance.conflicts(context, bundle)]
     return found
 
 
@@ -59,8 +73,11 @@ def _tcx(context: Context, device: Device) -> Iterator[Found]:
             if program == own:
                 continue
             said = bpf_others.origin_of(program)
+            if said and said.name in _OWN_PROGRAMS:
+                continue
             order = "" if own not in running else ": before netc's" if at < running.index(own) else ": after netc's"
-            yield Found("tcx", device.name, f"{hook} also runs {said.words if said else f'program {program}'}{order}")
+            yield Found("tcx", device.name, f"{hook} also runs {said.words if said else f'program {program}'}{order}",
+                        what=f"{hook} {said.name if said else program}{order}")  # fmt: skip
 
 
 def _own(context: Context, device: Device, hook: str) -> int:
@@ -69,12 +86,23 @@ def _own(context: Context, device: Device, hook: str) -> int:
         return bpf.link_info(found).prog_id if found is not None else 0
 
 
-def _classic(device: Device) -> Iterator[Found]:
+def _on_ifb(bundle: Bundle, device: Device) -> Iterator[Found]:
+    """What netc queues there meets filters, too."""
+    if not any(tree.nic == device.nic and tree.direction == "in" for tree in bundle.trees):
+        return
+    from runtime.steps.tc_place import ifb_name
+
+    name = ifb_name(device.ifindex)
+    with suppress(OSError):
+        yield from _classic(name, socket.if_nametoindex(name))
+
+
+def _classic(device: str, ifindex: int) -> Iterator[Found]:
     """Filters at clsact or ingress, which are older than tcx and run after it."""
     try:
-        for side, filters in tc_dump.hooked(device.ifindex).items():
+        for side, filters in tc_dump.hooked(ifindex).items():
             words = ", ".join(filters)
-            yield Found("clsact", device.name, f"{side} has tc filters of somebody else's ({words}): they run after tcx, before nft's ingress")
+            yield Found("clsact", device, f"{side} has tc filters of somebody else's ({words}): they run after tcx, before nft's ingress")
     except NetlinkError:
         return
 
@@ -85,15 +113,15 @@ def _tables() -> Iterator[Found]:
     except NftError:
         return
     for (family, name), items in sorted(tables.items()):
-        if name == _OWN_TABLES[0] or name.startswith(_OWN_TABLES[1]):
+        if _OWN_TABLE.fullmatch(name):
             continue
         hooks = [f"{body['hook']} {body.get('prio', 0):+d} policy {body.get('policy', 'accept')}" for body in _of(items, "chain") if "hook" in body]
         flows = [body["name"] for body in _of(items, "flowtable")]
         if flows:
             words = f"has flow tables ({', '.join(flows)}): connections in them go past the forward rules"
-            yield Found("nft", f"{family} {name}", f"{_whose(name, items)}{words}", True)
+            yield Found("nft", f"{family} {name}", f"{_whose(name, items)}{words}", True, f"flow tables {', '.join(flows)}")
         if hooks:
-            yield Found("nft", f"{family} {name}", f"{_whose(name, items)}also judges: {', '.join(hooks)}")
+            yield Found("nft", f"{family} {name}", f"{_whose(name, items)}also judges: {', '.join(hooks)}", what=", ".join(hooks))
 
 
 def _of(items: list[Json], kind: str) -> Iterator[Json]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
-from runtime import counters, owner, plan
+from runtime import beside, counters, owner, plan
 from runtime.context import Context
 from runtime.counters import Reading
-from runtime.steps import StepError
+from runtime.steps import Step, StepError
+from runtime.steps.saved_settings import SavedSettings
 
 _OPERATORS = {"<": operator.lt, "<=": operator.le, "=": operator.eq, ">=": operator.ge, ">": operator.gt}
 _SETTLING_TRIES = 5
@@ -51,6 +52,9 @@ def rolls_back(findings: Sequence[Finding]) -> bool:
 def drift(context: Context, bundle: Bundle, generation: int) -> list[Finding]:
     """What of an installed bundle is no longer as it was installed: every step reads its change back from the kernel."""
     found = [Finding("installed", what, "owner", "broken", f"taken over by {owner.whose(context, mark)}") for what, mark in owner.others(context)]
+    if bundle.programs and owner.pinned(context) is None:
+        words = "the mark is gone that says whose they are: another netc would take them for nobody's; apply again"
+        found.append(Finding("installed", f"the pins in {context.bpffs}", "owner", "broken", words))
     for name in plan.BACKENDS:
         try:
             steps = plan.backend(name).steps(context, bundle, None, generation)
@@ -63,15 +67,21 @@ def drift(context: Context, bundle: Bundle, generation: int) -> list[Finding]:
             try:
                 step.check()
             except (StepError, OSError) as error:
-                preferred = bool(getattr(getattr(step, "setting", None), "prefer", False))
-                found.append(_broken(name, error, step.text, "warn" if preferred else ""))
-    return found
+                found.append(_broken(name, error, step.text, "warn" if _is_optional(context, step) else ""))
+    return [*found, *(Finding("installed", news.what, "foreign", "broken", f"{news.words}: {news.mend}") for news in beside.came_since(context, bundle))]
+
+
+def _is_optional(context: Context, step: Step) -> bool:
+    """A preferred setting that this host may never have had. One that netc has changed was to be had, and was changed by somebody else since."""
+    setting = getattr(step, "setting", None)
+    return bool(getattr(setting, "prefer", False)) and SavedSettings(context.state).get(str(getattr(step, "device", "")), setting) is None
 
 
 def _broken(backend: str, error: StepError | OSError, text: str = "", otherwise: str = "") -> Finding:
     """A preferred setting that does not hold only warns: it may have been refused when it was applied."""
     if isinstance(error, StepError):
-        return Finding("installed", text or error.what, backend, "broken", error.words if text else f"{error.what}: {error.words}", otherwise)
+        words = error.words if error.what == text else f"{error.what}: {error.words}"  # which of all that the step has done
+        return Finding("installed", text or error.what, backend, "broken", words, otherwise)
     return Finding("installed", text or backend, backend, "broken", str(error), otherwise)
 
 

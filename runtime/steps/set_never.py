@@ -25,7 +25,7 @@ def steps(context: Context, new: Bundle, old: Bundle | None) -> list[RefuseStep 
         _refuse_narrower(new, kept)
     wider = [item for item in new.sets if item.never and kept.get(item.name) != _never(new, item)]
     sweep = "flip" if context.trial else "clean"  # what is on trial is in force
-    return [*(RefuseStep(context, new, item) for item in wider), *(SweepStep(context, new, item, sweep) for item in wider)]
+    return [*(RefuseStep(context, new, item, old is None) for item in wider), *(SweepStep(context, new, item, sweep) for item in wider)]
 
 
 def _refuse_narrower(new: Bundle, kept: Mapping[str, Mapping[str, bytes]]) -> None:
@@ -55,11 +55,12 @@ def _held(context: Context, bundle: Bundle, item: DynamicSet) -> Iterator[bytes]
 
 @dataclass(slots=True)
 class RefuseStep:
-    """Reads only. Raises StepError where a member is one that the set never takes."""
+    """Reads only. Raises StepError where a member is one that the set never takes. alone: no other policy's program was there to add one before the flip."""
 
     context: Context
     bundle: Bundle
     item: DynamicSet
+    alone: bool
     phase: str = "stage"
 
     @property
@@ -78,7 +79,9 @@ class RefuseStep:
         """Nothing was changed."""
 
     def check(self) -> None:
-        """The programs see to it from here on."""
+        """The programs see to it from here on: who is in it now was put there by hand. What an old program added before the flip, SweepStep takes out."""
+        if self.alone:
+            self.do()
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -32,6 +33,14 @@ _MENDS = {
 def _kept(code: Code, mode: str, device: str) -> AbstractContextManager[list[str]]:
     """A driver may reset its port for a native program that goes on or off; generic XDP and tcx are the kernel's own."""
     return port_reset.outlived(device) if device and code.hook == "xdp" and mode == "native" else nullcontext([])
+
+
+def _elsewhere(ifindex: int, device: Device) -> str:
+    """Why a link is not on its device."""
+    if not ifindex:
+        return f"it is not attached: it was detached by hand, or {device.name} was made anew"
+    there = next((name for index, name in socket.if_nameindex() if index == ifindex), f"another device (ifindex {ifindex})")
+    return f"it is attached to {there}, not to {device.name}"
 
 
 @dataclass(slots=True)
@@ -100,11 +109,11 @@ class AttachStep:
             with xdp_pins.opened(self._own()) as program:
                 wanted = bpf.prog_info(program).id
             if info.ifindex != device.ifindex:
-                raise StepError(self.text, "it is not attached: the device was made anew", "apply the policy again")
+                raise StepError(self.text, _elsewhere(info.ifindex, device), "apply the policy again")
             if info.prog_id != wanted:
                 raise StepError(self.text, f"the link runs program {info.prog_id}, not {wanted}", "apply the policy again")
             if self.code.hook == "xdp" and (seen := link.get(device.name)).xdp != self.mode:
-                raise StepError(self.text, f"the device runs XDP as {seen.xdp}", f"write `xdp {seen.xdp}` or find what changed it")
+                raise StepError(self.text, f"the device runs XDP as {seen.xdp}", f"take it off and apply again (netc remove, netc apply): no update changes the mode of what is attached; or write `xdp {seen.xdp}`")
 
     def _update(self, found: int, program: int) -> None:
         """One update, only if the link still runs a program of netc's."""

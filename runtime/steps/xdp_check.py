@@ -7,10 +7,11 @@ filled: from then on no system call writes them, so what is left to find out is 
 from __future__ import annotations
 
 from compiler.bundle import Bundle, Code, Map
-from runtime import changed_rules, objects
+from runtime import changed_rules, objects, slots
 from runtime.backends import bpf
 from runtime.context import Context
-from runtime.steps import StepError, xdp_pins
+from runtime.state import Store
+from runtime.steps import StepError, xdp_known, xdp_pins
 
 _LIVE = ("clock", "scratch", "changes")  # roles of generation maps that are written while they are in use
 _MEND = "apply the policy again"
@@ -30,12 +31,15 @@ def freeze(fds: dict[int, int], bundle: Bundle) -> None:
 
 def check(context: Context, bundle: Bundle, generation: int) -> None:
     """Every pin is there and is what the programs use; no fixed table can have been written. Raises StepError, BpfError."""
-    numbers = {item.id: _check_map(context, item, generation) for item in bundle.maps}
+    tables = Store(context.state).slots()
+    numbers = {item.id: _check_map(context, bundle, item, generation, tables) for item in bundle.maps}
     for code in bundle.programs:
         _check_program(context, code, {number: numbers[number] for number in code.maps}, bundle, generation)
+    for nic in {code.nic for code in bundle.programs}:
+        xdp_known.check_owners(context, bundle, nic, generation, tables)
 
 
-def _check_map(context: Context, item: Map, generation: int) -> int:
+def _check_map(context: Context, bundle: Bundle, item: Map, generation: int, tables: slots.Tables) -> int:
     """The kernel's id of a map."""
     with xdp_pins.opened(xdp_pins.map_path(context, item, generation)) as descriptor:
         if not objects.same_shape(descriptor, item):
@@ -46,6 +50,8 @@ def _check_map(context: Context, item: Map, generation: int) -> int:
             raise StepError(f"map {item.name}", "the programs' clock was set by hand: limits and timeouts stand still", _MEND)
         if item.role == "changes" and changed_rules.in_force(descriptor, item.value_size) != changed_rules.wanted(item):
             raise StepError(f"map {item.name}", "the rules that changed since the tables were built are others than the policy's", _MEND)
+        xdp_known.check_map(context, bundle, item, descriptor, generation)
+        xdp_known.check_slots(context, bundle, item, descriptor, tables)
         return bpf.map_info(descriptor).id
 
 

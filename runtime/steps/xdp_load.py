@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compiler.bundle import CONFIG_WORDS, CPU_MAX, Bundle, Code, Map
+from compiler.bundle import CPU_MAX, Bundle, Code, Map
 from runtime import directories, objects, owner
 from runtime import slots as slot_tables
-from runtime.backends import bpf, link
-from runtime.backends.netlink import NetlinkError
+from runtime.backends import bpf
 from runtime.context import Context
 from runtime.state import Store
-from runtime.steps import StepError, xdp_check, xdp_pins, xdp_slots
-
-_MAC_SIZE = 6
+from runtime.steps import StepError, xdp_check, xdp_known, xdp_pins, xdp_slots
 
 
 @dataclass(slots=True)
@@ -113,8 +109,7 @@ class LoadStep:
         made = objects.create_map(item)
         try:
             objects.fill_map(made, item)
-            self._fill_devices(made, item)
-            self._fill_mac(made, item)
+            self._fill_known(made, item)
             bpf.pin(made, path)
         except BaseException:
             os.close(made)
@@ -123,32 +118,18 @@ class LoadStep:
             self.saved.append(str(path))
         return made
 
-    def _fill_devices(self, fd: int, item: Map) -> None:
-        if item.role != "devices":
-            return
-        bound = {device.nic: device.ifindex for device in self.context.devices}
-        for nic in self.bundle.nics:
-            if nic.name in bound:
-                bpf.map_update(fd, struct.pack("=I", nic.index), struct.pack("=I", bound[nic.name]))
-
-    def _fill_mac(self, fd: int, item: Map) -> None:
-        """A device that gets another address later forwards by the stack until the next apply."""
-        if item.role != "mac":
-            return
-        device = self.context.device(item.name.removesuffix(".mac"))
-        try:
-            address = link.get(device.name).address
-        except NetlinkError as error:
-            raise StepError(f"read {device.name}", error.words) from None
-        bpf.map_update(fd, bytes(4), struct.pack("=Q", int.from_bytes(address, "big") if len(address) == _MAC_SIZE else 0))
+    def _fill_known(self, fd: int, item: Map) -> None:
+        """What only this host knows."""
+        if item.role == "devices":
+            for key, index in xdp_known.devices(self.context, self.bundle).items():
+                bpf.map_update(fd, key, index)
+        if item.role == "mac":
+            bpf.map_update(fd, bytes(4), xdp_known.address(self.context, item))
 
     def _fill_config(self, code: Code, made: objects.Objects) -> None:
         for item in self.bundle.maps:
             if item.role == "config" and item.id in code.maps:
-                from runtime.steps import tc  # pyroute2, only where something is shaped
-
-                words = tc.config_words(self.context, code.nic, self.generation)
-                bpf.map_update(made.maps[item.id], bytes(4), b"".join(struct.pack("=I", words[name]) for name in CONFIG_WORDS))
+                bpf.map_update(made.maps[item.id], bytes(4), xdp_known.words(self.context, code, self.generation))
 
     def _own_slots(self, nic: str, tables: slot_tables.Tables, made: objects.Objects) -> None:
         for role, item, slots in xdp_slots.owned(self.bundle, nic, tables):

@@ -42,7 +42,7 @@ def take(fd: int, size: int, wanted: Mapping[str, int]) -> set[int]:
     changed = set()
     try:
         for name, slot in wanted.items():
-            owner = hashlib.sha256(name.encode()).digest()[:_OWNER]
+            owner = _mark(name)
             at = slot * _OWNER
             if memory[at : at + _OWNER] not in (owner, _NOBODY):
                 changed.add(slot)
@@ -50,6 +50,16 @@ def take(fd: int, size: int, wanted: Mapping[str, int]) -> set[int]:
     finally:
         memory.close()
     return changed
+
+
+def not_theirs(fd: int, size: int, wanted: Mapping[str, int]) -> list[str]:
+    """The names whose slots belong to others, by the map of owners."""
+    with bpf.map_array(fd, size) as memory:
+        return [name for name, slot in wanted.items() if memory[slot * _OWNER : (slot + 1) * _OWNER] != _mark(name)]
+
+
+def _mark(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()[:_OWNER]
 
 
 @dataclass(slots=True)
