@@ -74,7 +74,9 @@ def drift(context: Context, bundle: Bundle, generation: int) -> list[Finding]:
 def _is_optional(context: Context, step: Step) -> bool:
     """A preferred setting that this host may never have had. One that netc has changed was to be had, and was changed by somebody else since."""
     setting = getattr(step, "setting", None)
-    return bool(getattr(setting, "prefer", False)) and SavedSettings(context.state).get(str(getattr(step, "device", "")), setting) is None
+    if setting is None or not setting.prefer:
+        return False
+    return SavedSettings(context.state).get(str(getattr(step, "device", "")), setting) is None
 
 
 def _broken(backend: str, error: StepError | OSError, text: str = "", otherwise: str = "") -> Finding:

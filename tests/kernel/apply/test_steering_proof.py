@@ -13,7 +13,7 @@ import pytest
 
 from compiler import bundle as bundles
 from compiler import ir
-from runtime.backends import bpf, bpf_others, link
+from runtime.backends import bpf, bpf_others, link, sysfs
 from runtime.lab import netns
 from tests.kernel.apply.hosts import ROOT, Host, made, program, tcp, udp
 
@@ -86,6 +86,18 @@ def test_rps_is_proved_by_the_cpu(host: Host) -> None:
     with traffic(host, udp(53), tcp(80)):
         (found,) = steering(host)
     assert (found["result"], found["detail"]) == ("held", "2 flows seen, 2 as promised")
+
+
+def test_rps_that_was_changed_by_hand_is_the_wrong_cpu(host: Host) -> None:
+    setting = ir.Setting("wan", "rps", "cpus", (1,), text="rps on cpus 1")
+    host.netc("apply", host.write(made(program(ir.Rule("all", "pass", ir.Const(True), text="pass"), settings=(setting,)))))
+    with netns.enter(host.netns), sysfs.Sysfs() as tree:
+        for queue in range(4):
+            tree.write(f"class/net/wan0/queues/rx-{queue}/rps_cpus", "1")
+    with traffic(host, udp(53)):
+        broken = [found for found in host.json("verify", "--steering", SECONDS, status=1)["findings"] if found["result"] == "broken"]
+    assert [found["where"] for found in broken if found["kind"] == "installed"] == ["settings"], broken
+    assert "on cpu 0 instead of 1" in next(found["detail"] for found in broken if found["kind"] == "steering"), broken
 
 
 def test_what_is_dropped_is_not_seen(host: Host) -> None:

@@ -61,9 +61,12 @@ def test_programs_and_filters_of_others(host: Host) -> None:
     try:
         host.netc("apply", bundle)
         tc(host, "qdisc add dev wan0 clsact", "filter add dev wan0 ingress prio 9 u32 match u32 0 0 flowid 1:1")
-        found = {item["kind"]: item["words"] for item in host.json("status")["foreign"]}
+        found = {item["kind"]: item["words"] for item in host.json("status", status=1)["foreign"]}
         assert f"tcx_egress also runs program {bpf.prog_info(theirs).id} (early), loaded by root on 20" in found["tcx"], found
         assert "before netc's" in found["tcx"] and "ingress has tc filters of somebody else's (u32 prio 9)" in found["clsact"], found
+        news = [item for item in host.json("verify", status=1)["findings"] if item["result"] == "broken"]
+        assert [item["where"] for item in news] == ["foreign"] and "u32 prio 9" in news[0]["detail"] and "came after the policy" in news[0]["detail"], news
+        assert host.json("apply", bundle)["changed"] and host.json("verify")["ok"]  # accepted; the other was there from the first apply on
         host.netc("remove")
         with netns.enter(host.netns):
             assert bpf.link_info(held).ifindex

@@ -107,9 +107,17 @@ def moved(site: Site, rng: Random) -> None:
     os.close(held)
 
 
-def pin_gone(under: str, what: str) -> Callable[[Site, Random], None]:
-    def act(site: Site, rng: Random) -> None:
+def links_off(site: Site) -> None:
+    """netc does not know the program that runs, so it does not replace it: the links are taken off first."""
+    for hook in _HOOKS:
+        unpin(site, hook)
+    assert site.apply()
+
+
+def pin_gone(under: str, what: str) -> Callable[[Site, Random], Undo | None]:
+    def act(site: Site, rng: Random) -> Undo | None:
         rng.choice([path for path in site.pins(under) if path.name.endswith("program") == (what == "program")]).unlink()
+        return (lambda: links_off(site)) if what == "program" else None
 
     return act
 
@@ -130,7 +138,7 @@ def map_swapped(under: str) -> Callable[[Site, Random], None]:
     return act
 
 
-def program_swapped(site: Site, rng: Random) -> None:
+def program_swapped(site: Site, rng: Random) -> Undo:
     """Another program has the pin; the link still runs netc's."""
     hook = rng.choice(tuple(_HOOKS))
     path = site.pin("gen", f"wan~{hook}~program")
@@ -138,6 +146,7 @@ def program_swapped(site: Site, rng: Random) -> None:
     made = bpf.load_program("xdp" if hook == "xdp" else "sched_cls", passing(2), {}, "theirs", _HOOKS[hook])
     bpf.pin(made, path)
     os.close(made)
+    return lambda: links_off(site)
 
 
 def clock_set(site: Site, rng: Random) -> None:
@@ -225,7 +234,7 @@ KINDS = (
     Kind("a generation's map unpinned", "xdp", "open the pin", pin_gone("gen", "map")),
     Kind("a persistent map unpinned", "xdp", "open the pin", pin_gone("maps", "map")),
     Kind("a program unpinned", "xdp", "open the pin", pin_gone("gen", "program")),
-    Kind("a generation's map swapped", "xdp", "by hand", map_swapped("gen")),
+    Kind("a generation's map swapped", "xdp", "pinned", map_swapped("gen")),
     Kind("a persistent map swapped", "xdp", "swapped by hand", map_swapped("maps")),
     Kind("a program swapped", "xdp", "program", program_swapped),
     Kind("the clock set", "xdp", "the programs' clock was set by hand", clock_set),

@@ -1,4 +1,4 @@
-"""What can be done to nft tables with nft(8): netc's own, and others beside them."""
+"""What can be done to nft tables with nft(8): netc's own, and others beside them. Dormant ones: tests/kernel/apply/test_dormant.py, which says why."""
 
 from __future__ import annotations
 
@@ -51,10 +51,6 @@ def table_gone(site: Site, rng: Random) -> None:
     site.nft(f"delete table {rng.choice(sorted({chain['family'] for chain in _of(site, 'chain')}))} netc")
 
 
-def table_asleep(site: Site, rng: Random) -> None:
-    site.nft("add table inet netc { flags dormant; }")
-
-
 def set_changed(site: Site, rng: Random) -> None:
     """A static set's members: all gone, or one more."""
     item = rng.choice(_of(site, "set"))
@@ -97,7 +93,6 @@ KINDS = (
     Kind("an nft chain added", "nft", "is not the policy's", chain_added),
     Kind("an nft chain's policy", "nft", "its hook, priority or policy", policy_changed),
     Kind("an nft table gone", "nft", "it is not there", table_gone),
-    Kind("an nft table asleep", "nft", "dormant", table_asleep),
     Kind("an nft set's members", "nft", "its members are not the policy's", set_changed),
     Kind("somebody's nft table", "foreign", "also judges", others_table),
     Kind("somebody's nft table at ingress", "foreign", "also judges: ingress", others_ingress),

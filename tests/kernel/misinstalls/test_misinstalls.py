@@ -16,6 +16,7 @@ from tests.kernel.misinstalls.site import Kind, Site
 KINDS = (*by_bpf.KINDS, *by_nft.KINDS, *by_tc.KINDS, *by_settings.KINDS)
 SEEDS = 2
 CASES = [(kind, seed) for kind in KINDS for seed in range(SEEDS)]
+PARAMETERS = [pytest.param(*case, marks=[pytest.mark.long] if case[1] else [], id=f"{case[0].name}-{case[1]}") for case in CASES]  # each kind in every run
 
 
 def test_nothing_is_noticed_that_is_not_there(site: Site) -> None:
@@ -26,7 +27,7 @@ def test_there_are_enough() -> None:
     assert len(CASES) >= 100 and len({kind.name for kind in KINDS}) == len(KINDS) >= 25
 
 
-@pytest.mark.parametrize(("kind", "seed"), CASES, ids=lambda value: value.name if isinstance(value, Kind) else str(value))
+@pytest.mark.parametrize(("kind", "seed"), PARAMETERS)
 def test_it_is_noticed(site: Site, kind: Kind, seed: int) -> None:
     undo = kind.act(site, Random(zlib.crc32(f"{kind.name} {seed}".encode())))
     status, broken = site.verify()
