@@ -54,7 +54,7 @@ class SettingStep:
         try:
             self._turn()
         except Refusal as refusal:
-            if not self.setting.prefer:
+            if not self.setting.prefer or self.is_restored:  # what was preferred and taken is owed back like anything else
                 raise refusal_error(self.setting, refusal) from None
             self._skip(refusal.words)
 
