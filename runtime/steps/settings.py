@@ -70,6 +70,8 @@ class SettingStep:
             self._turn()
         except Refusal as refusal:
             if not self.setting.prefer or self.is_restored:  # what was preferred and taken is owed back like anything else
+                if self.is_restored and not refusal.mend:  # no policy asks for it: `prefer` is no mend
+                    refusal = Refusal(refusal.words, "set it by hand to that value, then do this again")
                 raise refusal_error(self.setting, refusal, self._device) from None
             self._skip(refusal.words)
 
