@@ -80,6 +80,17 @@ def test_a_flow_on_another_cpu_is_named_and_fails(host: Host) -> None:
     assert found["detail"] == "1 flow seen, 0 as promised, 1 elsewhere: udp 203.0.113.9:5353 -> 192.0.2.1:53 on cpu 1 instead of 0"
 
 
+def test_packets_of_one_flow_may_be_of_several_rules(host: Host) -> None:
+    policy = program(ir.Rule("all", "pass", ir.Const(True), text="pass"))
+    first = ir.SteerRule("syn", ir.Bits(ir.Field.TCP_FLAGS, 0x17, 0x02), ir.Target("cpus", (1,)), text="tcp syn to cpus 1")
+    rest = ir.SteerRule("tcp", ir.Is("tcp"), ir.Target("cpus", (0,)), text="tcp to cpus 0")
+    steer = ir.Steer("wan.steer", "wan", (first, rest), None)
+    host.netc("apply", host.write(made(ir.Program(nics=(ir.Nic("wan", "wan0", "native"),), chains=policy.chains, steers=(steer,)))))
+    with traffic(host, tcp(80), ir.PacketSpec("tcp", "203.0.113.9", "192.0.2.1", 40000, 80, (("ack", 1),))):
+        found = steering(host)
+    assert [(item["what"], item["result"]) for item in found] == [("wan0: tcp syn to cpus 1", "held"), ("wan0: tcp to cpus 0", "held")], found
+
+
 def test_rps_is_proved_by_the_cpu(host: Host) -> None:
     setting = ir.Setting("wan", "rps", "cpus", (1,), text="rps on cpus 1")
     host.netc("apply", host.write(made(program(ir.Rule("all", "pass", ir.Const(True), text="pass"), settings=(setting,)))))
