@@ -58,7 +58,7 @@ class _Watch:
     def __init__(self, context: Context, bundle: Bundle, device: Device, opened: ExitStack) -> None:
         self._device, self._told = device, dict[str, _Told]()
         self._nic = NicPromises(context, bundle, device)
-        self._cpus = opened.enter_context(CpuPromises(bundle, device))
+        self._cpus = opened.enter_context(CpuPromises(context, bundle, device))
         self._observer = opened.enter_context(Observer(device.ifindex))
         for what, place in (*self._nic.every(), *self._cpus.every()):
             self._told.setdefault(what, _Told(place))
@@ -75,7 +75,7 @@ class _Watch:
         lost = self._observer.counts()[1]
         beside = f"; {lost:,} packets more found no room and were not looked at" if lost else ""
         found = [self._finding(what, told, beside) for what, told in self._told.items()]
-        found += [self._line(name, "", "no traffic", f"its packets leave {how} before they can be watched") for name, how in self._cpus.unseen()]
+        found += [self._line(name, "", "no traffic", why) for name, why in self._cpus.unseen()]
         return found or [self._line(f"nic {self._device.nic}", "", "no traffic", "the policy tells neither the NIC nor XDP nor RPS where its packets go")]
 
     def _judge(self, flow: Flow, packet: Seen) -> None:

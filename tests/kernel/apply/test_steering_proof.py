@@ -111,6 +111,24 @@ def test_rps_that_was_changed_by_hand_is_the_wrong_cpu(host: Host) -> None:
     assert "on cpu 0 instead of 1" in next(found["detail"] for found in broken if found["kind"] == "steering"), broken
 
 
+def test_what_was_preferred_and_refused_promises_nothing(host: Host) -> None:
+    """No machine that runs this has CPU 200."""
+    setting = ir.Setting("wan", "rps", "cpus", (200,), True, text="prefer rps on cpus 200")
+    host.netc("apply", host.write(made(program(ir.Rule("all", "pass", ir.Const(True), text="pass"), settings=(setting,)))))
+    with traffic(host, udp(53)):
+        (found,) = steering(host)
+    assert found["result"] == "no traffic" and "tells neither the NIC nor XDP nor RPS" in found["detail"]
+
+
+def test_rfs_has_the_last_word_over_rps(host: Host) -> None:
+    """A socket that is read on CPU 0 takes its flow there, and `rps on cpus 1` is not broken for that."""
+    settings = (ir.Setting("wan", "rps", "cpus", (1,), text="rps on cpus 1"), ir.Setting("wan", "rfs", "flows", 64, True, text="prefer rfs flows 64"))
+    host.netc("apply", host.write(made(program(ir.Rule("all", "pass", ir.Const(True), text="pass"), settings=settings))))
+    with traffic(host, udp(53)):
+        (found,) = steering(host)
+    assert found["result"] == "no traffic" and "the CPU on which its socket is read" in found["detail"]
+
+
 def test_what_is_dropped_is_not_seen(host: Host) -> None:
     policy = program(ir.Rule("no", "drop", DNS, text="drop udp dport 53"))
     host.netc("apply", host.write(made(policy)))
