@@ -31,7 +31,7 @@ def quirks_of(device: str) -> frozenset[str]:
 def outlived(device: str) -> Iterator[list[str]]:
     """Around a change that may reset the device. Gives a list that is filled with what could not be had back, in words."""
     quirks, before, up = quirks_of(device), _rss(device), carrier(device)
-    default = before is not None and _is_default(device, before)
+    default = before is not None and is_default(device, before.table)
     lost: list[str] = []
     try:
         yield lost
@@ -90,10 +90,14 @@ def _rss(device: str) -> Rss | None:
     return found if len(found.table) > 1 else None
 
 
-def _is_default(device: str, rss: Rss) -> bool:
+def is_default(device: str, table: tuple[int, ...]) -> bool:
+    """Is it the driver's own for the queues in use? The driver makes that one anew when their number changes."""
     from runtime.knobs.steering import default_table
 
-    return rss.table == default_table(device, len(rss.table))
+    in_turn = default_table(device, len(table))
+    if table == in_turn or not in_turn or "rss-default-in-blocks" not in quirks_of(device):
+        return table == in_turn
+    return table == tuple(entry * (max(in_turn) + 1) // len(table) for entry in range(len(table)))
 
 
 def _give_back(device: str, before: Rss, default: bool, always: bool) -> list[str]:
@@ -105,7 +109,7 @@ def _give_back(device: str, before: Rss, default: bool, always: bool) -> list[st
         _put(device, before, default, key=before.key)
     elif now.table != before.table and not default:
         _put(device, before, default)
-    elif default and now.table != before.table and not _is_default(device, now):
+    elif default and now.table != before.table and not is_default(device, now.table):
         ethtool_ioctl.reset_rss_table(device)
     return []
 

@@ -11,7 +11,7 @@ from runtime import plan
 from runtime.backends import ethtool_ioctl, link
 from runtime.context import Context, Device
 from runtime.plan import Planned
-from runtime.steps import StepError, port_reset, settings, settings_order
+from runtime.steps import StepError, port_reset, queue_settings, settings, settings_order
 from tests.pure.runtime import fake_nic
 
 KEY = bytes(range(100, 140))
@@ -58,6 +58,19 @@ def test_a_default_table_follows_the_queues(nic: fake_nic.Nic) -> None:
         nic.queues = 4
         nic.tables[0] = nic.default()
     assert nic.tables[0] == [0, 1, 2, 3] * 4 and not nic.configured
+
+
+def test_a_default_table_in_blocks_follows_the_queues(nic: fake_nic.Nic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """igb's: written again over more queues, it would leave the new ones without a packet."""
+    monkeypatch.setattr("runtime.disruption.driver_of", lambda device: "igb")
+    nic.in_blocks, nic.queues = True, 2
+    nic.tables[0] = nic.default()
+    written = writes(nic, monkeypatch)
+    with port_reset.outlived("fake9"):
+        nic.queues = 5
+        nic.tables[0] = nic.default()
+    assert set(nic.tables[0]) == set(range(5)) and not written
+    assert queue_settings.files(Context(Path(), Path(), (Device("wan", "fake9", 9),)), MORE) == []
 
 
 @pytest.mark.parametrize("table", [[5] * 16, None], ids=["by-hand", "default"])
