@@ -116,13 +116,13 @@ class RssTable:
         put_table(self._device, tuple(int(queue) for queue in value) if isinstance(value, list) else ())
 
 
-def put_table(device: str, table: tuple[int, ...]) -> None:
-    """Write the table; the driver's own default by giving it back, so that it follows the number of queues again as it did. Raises Refusal."""
+def put_table(device: str, table: tuple[int, ...], context: int = 0) -> None:
+    """Write the table; the device's own default by giving it back, so that it follows the number of queues again as it did. Raises Refusal."""
     try:
-        if table == default_table(device, len(table)):
+        if not context and table == default_table(device, len(table)):
             ethtool_ioctl.reset_rss_table(device)
         else:
-            ethtool_ioctl.set_rss(device, table)
+            ethtool_ioctl.set_rss(device, table, context=context)
     except OSError as error:
         refusal = refused("ETHTOOL_SRSSH", error)
         refusal.mend = _too_few_queues(device, table)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from compiler.tables import drivers
@@ -43,19 +43,29 @@ def outlived(device: str) -> Iterator[list[str]]:
             lost.append(f"{device} has no carrier again after {CARRIER_PATIENCE:.0f} s")
 
 
-def make_room(device: str, channels: object) -> tuple[int, ...]:
-    """Before the channels become fewer: a table that names queues which go is given back to the driver, for the kernel refuses the change else.
+def make_room(device: str, channels: object, contexts: Iterable[int], room: dict[int, tuple[int, ...]]) -> None:
+    """Before the channels become fewer: tables that name queues which go are changed, for the kernel refuses the change else.
 
-    What it was; () where nothing had to be done. Raises Refusal. Source: ethtool_check_max_channel in net/ethtool/common.c.
+    contexts: whose tables netc may change; 0 is the device's own, which is given back to the driver. room: what the tables were, for `take_room`.
+    Raises Refusal. Source: ethtool_check_max_channel in net/ethtool/common.c.
     """
-    from runtime.knobs.steering import default_table, put_table
+    from runtime.knobs import steering
 
-    before = _rss(device)
     left = min((int(str(count)) for count in (channels if isinstance(channels, list) else [channels])), default=0)
-    if before is None or max(before.table) < left:
-        return ()
-    put_table(device, default_table(device, len(before.table)))
-    return before.table
+    for context in contexts:
+        before = _rss(device, context)
+        if before is not None and 0 < left <= max(before.table):
+            room.setdefault(context, before.table)
+            size = len(before.table)
+            steering.put_table(device, tuple(entry % left for entry in range(size)) if context else steering.default_table(device, size), context)
+
+
+def take_room(device: str, room: Mapping[int, tuple[int, ...]]) -> None:
+    """The tables as they were. Raises Refusal."""
+    from runtime.knobs.steering import put_table
+
+    for context, table in room.items():
+        put_table(device, table, context)
 
 
 def carrier(device: str) -> bool:
@@ -81,10 +91,10 @@ def await_carrier(device: str, patience: float = CARRIER_PATIENCE) -> bool:
         time.sleep(_PAUSE)
 
 
-def _rss(device: str) -> Rss | None:
+def _rss(device: str, context: int = 0) -> Rss | None:
     """The table and key; None where the device has none that could be set."""
     try:
-        found = ethtool_ioctl.rss(device)
+        found = ethtool_ioctl.rss(device, context)
     except OSError:
         return None
     return found if len(found.table) > 1 else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from pathlib import Path
 
 import pytest
 
 from compiler.bundle import Bundle, Setting
-from runtime.backends import ethtool_ioctl, rss_contexts
+from runtime.backends import ethtool, ethtool_ioctl, rss_contexts
+from runtime.backends.netlink import NetlinkError
 from runtime.context import Context, Device
 from runtime.knobs import steering
 from runtime.knobs.contexts import Contexts, Kept
@@ -23,6 +25,7 @@ NINE = Setting("wan", "ntuple", "nine/0", ("udp4", "dst-port", 9, "action", -1),
 SPREAD = Setting("wan", "rss", "indirection", (3, 4), False, "p.netc", 6, "default to queues 3-4")
 KEY = Setting("wan", "hash", "key", "ab" * 40, False, "p.netc", 7, "hash tcp key ab..")
 FIELDS = Setting("wan", "hash", "tcp4", ("src-ip", "dst-ip", "src-port", "dst-port"), False, "p.netc", 7, "hash tcp by addresses, ports")
+QUEUES = Setting("wan", "channels", "combined", 2, False, "p.netc", 8, "queues 2")
 EVERY = (WEB, TO_WEB, DNS, NINE, SPREAD, KEY, FIELDS)
 
 
@@ -89,6 +92,34 @@ def test_a_context_changes_in_place(nic: Nic, context: Context) -> None:
     rules = dict(nic.rules)
     turn(context, _with(WEB, (4, 5)), TO_WEB)
     assert nic.tables[1] == [4, 5] * 8 and nic.rules == rules
+
+
+def channels(nic: Nic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel lets them be changed (ethtool_check_max_channel): no table that was written may name a queue that goes."""
+
+    def put(_device: str, _group: str, values: dict[str, int]) -> None:
+        written = [table for context, table in nic.tables.items() if context or nic.configured]
+        if values["combined"] <= max(map(max, written), default=0):
+            raise NetlinkError(errno.EINVAL, "requested channel counts are too low for existing indirection table settings")
+        nic.queues = values["combined"]
+        nic.tables[0] = nic.tables[0] if nic.configured else nic.default()
+
+    monkeypatch.setattr(ethtool, "get", lambda device, group: ethtool.Values({"combined": nic.queues}, {"combined": 8}))
+    monkeypatch.setattr(ethtool, "put", put)
+
+
+def test_a_context_gets_narrower_with_the_channels(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels(nic, monkeypatch)
+    turn(context, WEB, TO_WEB, SPREAD)
+    made = turn(context, QUEUES, _with(WEB, (0, 1)), TO_WEB, _with(SPREAD, (1,)))
+    assert (nic.queues, nic.tables[1], nic.tables[0]) == (2, [0, 1] * 8, [1] * 16)
+    for step in reversed(made):
+        step.undo()
+    assert (nic.queues, nic.tables[1], nic.tables[0]) == (8, [entry % 3 for entry in range(16)], [3, 4] * 8)
+    nic.tables[4] = [5] * 16  # somebody else's
+    with pytest.raises(StepError, match="too low"):
+        turn(context, QUEUES, _with(WEB, (0, 1)), TO_WEB)
+    assert (nic.queues, nic.tables[1], nic.tables[4]) == (8, [entry % 3 for entry in range(16)], [5] * 16)
 
 
 def _with(setting: Setting, value: tuple[int | str, ...]) -> Setting:

@@ -102,8 +102,14 @@ def test_a_table_of_queues_that_have_gone_stays_the_drivers(nic: fake_nic.Nic) -
 
 def test_room_is_made_for_fewer_channels(nic: fake_nic.Nic) -> None:
     nic.tables[0], nic.configured = [5] * 16, True
-    assert port_reset.make_room("fake9", 6) == () and nic.configured
-    assert port_reset.make_room("fake9", 4) == (5,) * 16 and not nic.configured
+    nic.tables[1], nic.tables[2] = [4, 5] * 8, [1] * 16
+    room: dict[int, tuple[int, ...]] = {}
+    port_reset.make_room("fake9", 6, (0, 1, 2), room)
+    assert not room and nic.configured
+    port_reset.make_room("fake9", 4, (0, 1, 2), room)
+    assert not nic.configured and max(nic.tables[1]) < 4 and nic.tables[2] == [1] * 16
+    port_reset.take_room("fake9", room)
+    assert nic.tables == {0: [5] * 16, 1: [4, 5] * 8, 2: [1] * 16} and nic.configured
 
 
 def test_carrier_is_waited_for_and_a_lost_one_is_told(nic: fake_nic.Nic, monkeypatch: pytest.MonkeyPatch) -> None:
