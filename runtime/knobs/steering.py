@@ -139,8 +139,10 @@ def _too_few_queues(device: str, table: tuple[int, ...]) -> str:
     return f"{device} has {queues} queues in use: write `queues {most + 1}` in the nic's `steer`, or `prefer default to …`" if most >= queues else ""
 
 
-def fits(device: str, table: Value) -> bool:
-    """Whether all the queues that a table names are there."""
+def fits(device: str, table: Value, now: Value) -> bool:
+    """Whether a table can be written where `now` is: of that size (drivers with many queues have larger ones), and all its queues are there."""
+    if isinstance(table, list) and isinstance(now, list) and len(table) != len(now):
+        return False
     try:
         queues = ethtool_ioctl.receive_rings(device)
     except OSError:

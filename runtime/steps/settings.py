@@ -114,7 +114,7 @@ class SettingStep:
             return kept.took if kept is not None and kept.took is not None and kept.asked == wanted else wanted
         if self.setting.group == "napi":
             return fitted(self._exact, now)
-        if self.setting.group == "rss" and not fits(self._device, self._exact):
+        if self.setting.group == "rss" and not fits(self._device, self._exact, now):
             return now  # it comes back with the queues that it names
         return queue_settings.fitted(self._exact, now) if self.setting.group in queue_settings.PER_QUEUE else self._exact
 

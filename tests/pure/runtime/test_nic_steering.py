@@ -122,6 +122,23 @@ def test_a_context_gets_narrower_with_the_channels(nic: Nic, context: Context, m
     assert (nic.queues, nic.tables[1], nic.tables[4]) == (8, [entry % 3 for entry in range(16)], [5] * 16)
 
 
+def test_a_table_of_another_size_waits_for_its_channels(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bnxt_en and mlx5 make the table as large as their channels need: one that was written before fits again with the channels of then."""
+    channels(nic, monkeypatch)
+    nic.queues, nic.tables[0], nic.configured = 4, [1] * 16, True
+    more = Setting("wan", "channels", "combined", 8, False, "p.netc", 8, "queues 8")
+    turn(context, more)
+    nic.entries, nic.tables[0], nic.configured = 32, [0, 1] * 16, False
+    for step in settings.steps(context, bundle(more), None, 2):
+        step.check()
+    turn(context, more)
+    assert nic.tables[0] == [0, 1] * 16
+    nic.entries, nic.queues, nic.tables[0] = 16, 4, [0, 1] * 8
+    for step in settings.steps(context, None, bundle(more), 3):
+        step.do()
+    assert nic.tables[0] == [1] * 16 and SavedSettings(context.state).all() == {}
+
+
 def _with(setting: Setting, value: tuple[int | str, ...]) -> Setting:
     return Setting(setting.nic, setting.group, setting.key, value, setting.prefer, setting.file, setting.line, setting.text)
 
