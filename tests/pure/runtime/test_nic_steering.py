@@ -178,6 +178,15 @@ def test_no_room_for_a_context_is_told_and_preferred_rules_go_with_it(nic: Nic, 
     assert settings.steps(context, None, None, 2) == []
 
 
+def test_the_same_rule_twice_is_somebody_elses(nic: Nic, context: Context) -> None:
+    spec = ethtool_ioctl.flow_spec(tuple(DNS.value) if isinstance(DNS.value, tuple) else ())
+    nic.rules = {1: (spec, 0), 2: (spec, 0)}
+    turn(context, DNS)
+    for step in settings.steps(context, None, bundle(DNS), 2):
+        step.do()
+    assert set(nic.rules) == {1, 2}
+
+
 def test_a_rule_that_the_driver_bends_is_taken_off_again(nic: Nic, context: Context) -> None:
     nic.bends = True
     with pytest.raises(StepError, match="the driver made another rule of it"):
