@@ -8,14 +8,14 @@ from runtime.knobs import Refusal, Value, Wanted, refused
 
 _TOEPLITZ = 1  # ETH_RSS_HASH_TOP
 TRANSFORMS = {"symmetric-xor": 1, "symmetric-or-xor": 2}  # RXH_XFRM_SYM_XOR, RXH_XFRM_SYM_OR_XOR
-_RESETS = ("channels", "ring", "feature", "priv-flag")  # what many drivers make their queues anew for, and forget tables and rules
+RESETS = ("channels", "ring", "feature", "priv-flag")  # what many drivers make their queues anew for, and forget tables and rules
 
 
 class HashFields:
     """What the RSS hash of one flow type covers: ethtool -N DEV rx-flow-hash tcp4 sdfn."""
 
     resets = False
-    after: tuple[str, ...] = _RESETS
+    after: tuple[str, ...] = RESETS
 
     def __init__(self, device: str, flow: str) -> None:
         self._device, self._flow = device, flow
@@ -43,7 +43,7 @@ class HashKey:
     """The hash key, in hexadecimal digits: ethtool -X DEV hkey. The wish `symmetric`: one under which both directions of a flow hash alike."""
 
     resets = False
-    after: tuple[str, ...] = _RESETS
+    after: tuple[str, ...] = RESETS
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -79,7 +79,7 @@ class SymmetricFunction:
     """Both directions of a flow on one queue, by what the NIC does to a flow before it hashes it: ethtool -X DEV xfrm. The value: RXH_XFRM_* bits."""
 
     resets = False
-    after: tuple[str, ...] = _RESETS
+    after: tuple[str, ...] = RESETS
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -101,7 +101,7 @@ class RssTable:
     """The indirection table: ethtool -X DEV. The wish is a list of queues, spread evenly; the value is the whole table."""
 
     resets = False
-    after: tuple[str, ...] = _RESETS
+    after: tuple[str, ...] = RESETS
 
     def __init__(self, device: str) -> None:
         self._device = device

@@ -16,7 +16,7 @@ from runtime.knobs.device_files import fitted
 from runtime.knobs.host import Sysctl
 from runtime.knobs.offloads import OffloadFeature, same
 from runtime.knobs.rfs import HOST_TABLE
-from runtime.knobs.steering import fits
+from runtime.knobs.steering import RESETS, fits
 from runtime.steps import Step, StepError, port_reset, queue_settings, rounding, settings_order
 from runtime.steps.saved_settings import Saved, SavedSettings, knob_key
 
@@ -27,7 +27,7 @@ ORDER = (
     "coalesce", "pause", "link", "napi", "irq", "xps", "rps", "rfs", "queue", "rfs-host", "buffers", "sysctl",
 )  # fmt: skip
 _LONG = 12  # entries of a value that are shown
-RESETTING = ("channels", "ring", "priv-flag")  # groups of which a change may take the RSS table and the carrier along
+RESETTING = (*RESETS, "pause")  # groups of which a change may take the RSS table and the carrier along
 
 
 class SettingStep:

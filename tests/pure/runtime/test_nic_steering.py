@@ -139,6 +139,21 @@ def test_a_table_of_another_size_waits_for_its_channels(nic: Nic, context: Conte
     assert nic.tables[0] == [1] * 16 and SavedSettings(context.state).all() == {}
 
 
+def test_a_port_that_negotiates_anew_keeps_its_table(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """igb resets its port for pause frames as for rings."""
+    nic.tables[0], nic.configured = [5] * 16, True
+    now = {"rx": 0}
+
+    def put(_device: str, _group: str, values: dict[str, int]) -> None:
+        now.update(values)
+        nic.tables[0], nic.configured = nic.default(), False
+
+    monkeypatch.setattr(ethtool, "get", lambda device, group: ethtool.Values(dict(now), {}))
+    monkeypatch.setattr(ethtool, "put", put)
+    turn(context, Setting("wan", "pause", "rx", 1, False, "p.netc", 9, "pause rx on"))
+    assert now == {"rx": 1} and nic.tables[0] == [5] * 16
+
+
 def _with(setting: Setting, value: tuple[int | str, ...]) -> Setting:
     return Setting(setting.nic, setting.group, setting.key, value, setting.prefer, setting.file, setting.line, setting.text)
 
