@@ -13,7 +13,7 @@ import pytest
 
 from compiler import bundle as bundles
 from compiler import ir
-from runtime.backends import bpf, bpf_others, link, sysfs
+from runtime.backends import bpf, bpf_others, link, observer, sysfs
 from runtime.lab import netns
 from tests.kernel.apply.hosts import ROOT, Host, made, program, tcp, udp
 
@@ -148,6 +148,22 @@ def test_nothing_stays_behind(host: Host) -> None:
         watching.kill()
         watching.wait()
     assert (host.attached(), tcx(host)) == before
+
+
+def test_only_an_observer_is_taken_for_one(host: Host) -> None:
+    """A program of that name that does something else is somebody else's, and told."""
+    host.netc("apply", host.write(steered(1)))
+    with netns.enter(host.netns), observer.Observer(link.get("wan0").ifindex):
+        host.netc("verify")
+    drops = bytes.fromhex("b700000002000000 9500000000000000".replace(" ", ""))  # TCX_DROP
+    with netns.enter(host.netns):
+        program = bpf.load_program("sched_cls", drops, {}, observer.NAME, bpf.TCX_INGRESS)
+        attached = bpf.link_create(program, link.get("wan0").ifindex, bpf.TCX_INGRESS)
+    try:
+        assert "netc_observer" in host.netc("verify", status=1).stdout
+    finally:
+        os.close(attached)
+        os.close(program)
 
 
 def tcx(host: Host) -> list[int]:
