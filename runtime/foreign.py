@@ -5,7 +5,6 @@ Reads only. What is in netc's way (an XDP program, a root qdisc, a table of netc
 
 from __future__ import annotations
 
-import mmap
 import re
 import socket
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from compiler.bundle import Bundle
-from runtime.backends import bpf, bpf_others, observer, tc_dump
+from runtime.backends import bpf, bpf_others, tc_dump
 from runtime.backends import nft as nft_backend
 from runtime.backends.netlink import NetlinkError
 from runtime.backends.nft import Json, NftError
@@ -22,6 +21,7 @@ from runtime.steps import xdp_pins
 from runtime.steps.foreign_kept import Keeper
 
 _OWN_TABLE = re.compile(r"netc(?:-fence|-probe|-boot|-closed-\d+)?")
+_OBSERVER = "netc_observer"  # backends.observer.NAME, which is not read for every apply
 _HOOKS = {"tcx_ingress": bpf.TCX_INGRESS, "tcx_egress": bpf.TCX_EGRESS}
 
 
@@ -73,7 +73,7 @@ def _tcx(context: Context, device: Device) -> Iterator[Found]:
             if program == own:
                 continue
             said = bpf_others.origin_of(program)
-            if said and said.name == observer.NAME and _observes(program):
+            if said and said.name == _OBSERVER and _observes(program):
                 continue
             order = "" if own not in running else ": before netc's" if at < running.index(own) else ": after netc's"
             yield Found("tcx", device.name, f"{hook} also runs {said.words if said else f'program {program}'}{order}",
@@ -82,6 +82,10 @@ def _tcx(context: Context, device: Device) -> Iterator[Found]:
 
 def _observes(program: int) -> bool:
     """Is it `verify --steering` of another terminal?"""
+    import mmap
+
+    from runtime.backends import observer
+
     try:
         with observer.Observer(0, mmap.PAGESIZE) as like:
             return like.is_like(program)
