@@ -145,7 +145,7 @@ def _key(port: Port, shown: str) -> str:
 
 def _fields(port: Port) -> tuple[str, ...]:
     said = port.machine.run("ethtool", "-n", port.device, "rx-flow-hash", "udp4").out
-    words = {"IP SA": "src-ip", "IP DA": "dst-ip", "bytes 0 and 1": "src-port", "bytes 2 and 3": "dst-port"}
+    words = {"IP SA": "src-ip", "IP DA": "dst-ip", "bytes 0 & 1": "src-port", "bytes 2 & 3": "dst-port"}
     return tuple(field for word, field in words.items() if word in said)
 
 
