@@ -124,7 +124,9 @@ def test_an_offload_without_what_it_needs_is_refused(port: Port, installed: Inst
     before = features(port)
     if "scatter-gather: on [fixed]" in _raw(port) or before["tcp-segmentation-offload"] != "on":
         pytest.skip(f"{port.identity['driver']} cannot switch scatter-gather, or has no TSO: ethtool -k")
-    port.machine.change("ethtool", "-K", port.device, "sg", "off", "tso", "off", undo=["ethtool", "-K", port.device, "sg", "on", "tso", "on"])
+    mangled = f"tx-tcp-mangleid-segmentation {before.get('tx-tcp-mangleid-segmentation', 'off')}"  # `tso on` alone switches it on
+    back = f"ethtool -K {port.device} sg on tso on && ethtool -K {port.device} {mangled}"
+    port.machine.change("ethtool", "-K", port.device, "sg", "off", "tso", "off", undo=["sh", "-c", back])
     words = installed.refused(tune("offload tso on"))
     assert "requested and stays off: Dropping TSO features since no SG feature" in words
     assert features(port)["tcp-segmentation-offload"] == "off"
@@ -158,7 +160,7 @@ WANTED = {
     "net.core.dev_weight": "128", "net.core.netdev_max_backlog": "30000", "net.netfilter.nf_conntrack_max": "100000", "net.core.default_qdisc": "fq",
     "net.ipv4.tcp_congestion_control": "bbr",
 }  # fmt: skip
-UNLOAD = "modprobe -r nf_conntrack_netlink nf_conntrack tcp_bbr sch_fq; true"
+UNLOAD = "modprobe -r nf_conntrack_netlink nf_conntrack nf_defrag_ipv6 nf_defrag_ipv4 tcp_bbr sch_fq; true"
 
 
 def test_the_host(port: Port, installed: Installed) -> None:
