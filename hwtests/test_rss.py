@@ -1,61 +1,20 @@
-"""Steering on a NIC: what is set reads back, every flow lands where the policy says, and what was set by hand outlives the attach and the removal.
+"""RSS and channels on a NIC: every flow in the queue that Toeplitz in software says, seen by packets.
 
 Read-back alone proves nothing here: virtio_net shows an RSS table that its device forgot at an XDP attach, vmxnet3 loses its own, igb resets it with
-its channels. So each test watches live packets (`netc verify --steering`), whose queue it predicts by the device's own hash.
+its channels. So live packets are watched, by the test's own sockets and by `netc verify --steering`.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Sequence
-from typing import Any
-
-import pytest
-
+from hwtests.rack import flows
+from hwtests.rack.ethtool import current, table
 from hwtests.rack.installed import Installed
 from hwtests.rack.port import Port
 from hwtests.rack.requires import requires
 
 NIC = "nic wan { device DEVICE; xdp native }\nfilter wan in { drop udp dport 9 as nine; default pass }\n"
-SECONDS = "4"
-FLOWS = 120
-
-
-def flows(port: Port, dports: Sequence[int] = (80,), count: int = FLOWS) -> list[bytes]:
-    """Flows over both transports, from many addresses and ports."""
-    kinds = [("tcp", " ack"), ("udp", "")]
-    words = [(*kinds[n % 2], f"198.51.100.{n % 200 + 1}:{20000 + 37 * n}", dports[n // 2 % len(dports)]) for n in range(count)]
-    return port.frames([f"{kind} {source} -> {port.address}:{dport}{flags}" for kind, flags, source, dport in words])
-
-
-def watched(port: Port, frames: list[bytes], status: int = 0) -> list[dict[str, Any]]:
-    """What `netc verify --steering` says while these frames arrive again and again."""
-    machine, path = port.machine, f"{port.machine.work}/steering.json"
-    verify = [machine.netc_path, "verify", "--steering", SECONDS, "--json", "--state-dir", machine.state, "--bpffs", machine.bpffs]
-    machine.run("rm", "-f", path)
-    with machine.background("sh", "-c", 'exec "$@" > "$0"', path, *verify) as finish:
-        until = time.monotonic() + 90
-        while machine.run("test", "-s", path, status=None).code and time.monotonic() < until:
-            port.wire.send(frames, rate=400)
-        told = finish(timeout=90)
-    out = machine.get(path).decode()
-    assert told.code == status, f"{out}\n{told.err}"
-    findings: list[dict[str, Any]] = [finding for finding in json.loads(out)["findings"] if finding["kind"] == "steering"]
-    return findings
-
-
-def held(findings: list[dict[str, Any]], least: int) -> None:
-    """All that was seen came where it was promised, and enough was seen."""
-    assert findings and all(finding["result"] == "held" for finding in findings), findings
-    assert sum(int(finding["detail"].split()[0].replace(",", "")) for finding in findings) >= least, findings
-
-
-def table(port: Port) -> list[int]:
-    """The RSS indirection table, as `ethtool -x` prints it."""
-    lines = port.machine.run("ethtool", "-x", port.device).out.splitlines()
-    rows = [line.split(":")[1].split() for line in lines if line.strip() and line.split(":")[0].strip().isdecimal()]
-    return [int(queue) for row in rows for queue in row]
+HASHED = ("xdp.native", "rss.indirection>=2", "queues>=2")
+LEAST = 100  # packets that the watch must have seen
 
 
 def some(port: Port) -> tuple[int, ...]:
@@ -77,16 +36,17 @@ def by_hand(port: Port, queues: tuple[int, ...]) -> list[int]:
     return table(port)
 
 
-HASHED = ("xdp.native", "rss.indirection>=2", "queues>=2")
-
-
 @requires(*HASHED)
 def test_flows_land_where_their_hash_says(port: Port, installed: Installed) -> None:
     """The table comes behind the attach, so the device uses it."""
     wanted = some(port)
     installed.apply(NIC + f"steer wan {{ prefer hash tcp, udp by addresses, ports; default to queues {listed(wanted)} }}")
     assert set(table(port)) == set(wanted)
-    held(watched(port, flows(port)), FLOWS)
+    frames = flows.udp(port, 5000, 200)
+    came, said = flows.queues(port, frames), flows.predicted(port, frames)
+    wrong = {flow: (queue, said[flow]) for flow, queue in came.items() if queue != said[flow]}
+    assert len(came) == 200 and not wrong, f"{len(wrong)} of {len(came)} flows in another queue than the table says (ports: queue, expected): {wrong}"
+    flows.held(flows.watched(port, flows.mixed(port)), LEAST)
 
 
 @requires(*HASHED)
@@ -96,7 +56,7 @@ def test_a_table_that_reads_right_already_is_used(port: Port, installed: Install
     assert set(by_hand(port, wanted)) == set(wanted)
     plan = installed.apply(NIC + f"steer wan {{ default to queue {wanted[0]} }}")
     assert not [step for step in plan["steps"] if "rss" in str(step)], "it holds already, as far as reading tells"
-    held(watched(port, flows(port)), FLOWS)
+    flows.held(flows.watched(port, flows.mixed(port)), LEAST)
 
 
 @requires(*HASHED)
@@ -105,7 +65,7 @@ def test_a_table_set_by_hand_outlives_the_policy(port: Port, installed: Installe
     before = by_hand(port, some(port))
     installed.apply(NIC + "steer wan { prefer hash tcp, udp by addresses, ports }")
     assert table(port) == before
-    held(watched(port, flows(port)), FLOWS)
+    flows.held(flows.watched(port, flows.mixed(port)), LEAST)
     installed.remove()
     assert table(port) == before
 
@@ -115,7 +75,7 @@ def test_channels_interrupts_and_table_at_once(port: Port, installed: Installed)
     """Two queues, each on a CPU of the policy's, and a table over one; removing gives all of it back (the comparison after the test)."""
     installed.apply(NIC + "steer wan { queues 2 on cpus 0-1; default to queue 1 }")
     assert set(table(port)) == {1}
-    held(watched(port, flows(port)), FLOWS)
+    flows.held(flows.watched(port, flows.mixed(port)), LEAST)
     fewer = NIC + "steer wan { queues 1; default to queue 0 }"
     if port.identity["driver"] == "virtio_net":
         assert "Invalid argument" in installed.refused(fewer), "no channels under a program"
@@ -126,6 +86,15 @@ def test_channels_interrupts_and_table_at_once(port: Port, installed: Installed)
     installed.remove()
 
 
+@requires("channels.combined>=2")
+def test_channels(port: Port, installed: Installed) -> None:
+    """Beside a program where there can be one: the order that the driver demands is netc's business."""
+    mode = "native" if port.profile["xdp"]["native"] else "none"
+    installed.apply(NIC.replace("native", mode) + "steer wan { queues 2 }")
+    assert current(port, "l")["combined"] == "2"
+    port.answers()
+
+
 @requires(*HASHED, "rings.rx>=512")
 def test_rings_do_not_cost_the_table(port: Port, installed: Installed) -> None:
     """vmxnet3 makes its device anew for other rings, and forgets."""
@@ -133,20 +102,6 @@ def test_rings_do_not_cost_the_table(port: Port, installed: Installed) -> None:
     installed.apply(NIC + f"steer wan {{ default to queues {listed(wanted)} }}\ntune wan {{ ring rx 512 }}")
     assert set(table(port)) == set(wanted)
     installed.remove()
-
-
-@requires("xdp.redirect", "cpus>=2")
-@pytest.mark.parametrize("cpu", [0, 1])
-def test_packets_that_xdp_moves_are_on_their_cpu(port: Port, installed: Installed, cpu: int) -> None:
-    installed.apply(NIC + f"steer wan {{ udp dport 4789 to cpus {cpu} as vxlan }}")
-    (found,) = watched(port, flows(port, (4789,)))
-    assert found["result"] == "held", found
-
-
-@requires("cpus>=2")
-def test_rps_spreads_over_its_cpus(port: Port, installed: Installed) -> None:
-    installed.apply("nic wan { device DEVICE; xdp none }\nsteer wan { rps on cpus 1 }")
-    held(watched(port, flows(port)), FLOWS)
 
 
 @requires(*HASHED)
