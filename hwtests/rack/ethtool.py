@@ -27,6 +27,12 @@ def features(port: Port) -> dict[str, str]:
     return dict(re.findall(r"^\s*([\w-]+): (\w+)", features_text(port), re.MULTILINE))
 
 
+def private_flags(port: Port) -> dict[str, str]:
+    """Flags that only this driver has → `on` or `off`."""
+    lines = port.machine.run("ethtool", "--show-priv-flags", port.device, status=None).out.splitlines()[1:]
+    return {name.strip(): value.strip() for name, _, value in (line.rpartition(":") for line in lines) if name}
+
+
 def table(port: Port) -> list[int]:
     """The RSS indirection table: the queue of each entry."""
     lines = _rss(port).splitlines()

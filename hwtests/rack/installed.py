@@ -46,6 +46,12 @@ class Installed:
         self.read_back()
         return self.plan
 
+    def again(self) -> None:
+        """The same policy once more: what was changed behind netc's back is mended. Raises CommandFailed."""
+        self.port.machine.netc("apply", self._place, "--allow-disruptive")
+        self.port.up()
+        self.read_back()
+
     def try_apply(self, policy: str) -> Done:
         """Apply what may be refused: exit status and netc's words. Raises CommandFailed for a policy that does not compile."""
         self.push(policy)
