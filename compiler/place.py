@@ -11,7 +11,6 @@ from compiler.diagnostics import CompileError, Diagnostic
 from compiler.place_chain import Findings, place_forward, place_in, place_out
 from compiler.place_settings import place_settings, setting_name
 from compiler.place_steer import place_steer
-from compiler.place_way_out import with_ways_out
 from compiler.placed import STEERS_IN_XDP, ChainPlacement, NicPlacement, Placed, SteerPlacement
 from compiler.profile import Profile
 
@@ -22,7 +21,6 @@ def place(program: ir.Program, profile: Profile) -> Placed:
     """Decide for every chain, steer rule and setting. Raises CompileError with every finding."""
     findings = Findings()
     nics = tuple(_place_nic(program, nic, index, profile, findings) for index, nic in enumerate(program.nics))
-    nics = with_ways_out(nics, profile, findings)
     forwards = tuple(place_forward(chain, findings) for chain in program.chains if chain.direction == "forward")
     settings = place_settings(program, nics, profile, findings)
     if findings.diagnostics:

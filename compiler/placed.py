@@ -38,17 +38,13 @@ class SteerPlacement:
 
 @dataclass(frozen=True, slots=True)
 class NicPlacement:
-    """Everything of one nic: chains by direction, its steering in rule order (default last, if there is one).
-
-    way_out: XDP of another nic sends by this one, so it needs a program of its own (compiler/place_way_out.py).
-    """
+    """Everything of one nic: chains by direction, its steering in rule order (default last, if there is one)."""
 
     nic: ir.Nic
     index: int
     chains: tuple[ChainPlacement, ...]
     steer: tuple[SteerPlacement, ...]
     shapes: tuple[ir.Shape, ...]
-    way_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

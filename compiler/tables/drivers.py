@@ -24,7 +24,6 @@ QUIRKS = {
     "channels-before-xdp": "channels cannot be changed while an XDP program is attached",
     "channels-reset-by-xdp": "attaching XDP changes how many channels are in use or may be",
     "carrier-lost-at-attach": "the link goes down for a moment when an XDP program goes on or off",
-    "sends-redirected-without-program": "frames that XDP redirects to the device are sent whether or not it runs a program itself",
     "xdp-driver-mode-not-executed": "a native XDP program can be attached and is never run",
 }
 GROUPS = ("xdp", "channels", "ring", "rss", "hash", "ntuple", "coalesce", "pause", "feature", "tc")

@@ -61,7 +61,7 @@ def lower(placed: place.Placed, classifier: str = "auto") -> XdpParts:
     changeable: list[Changeable] = []
     for nic in placed.nics:
         chain = early_chain(nic)
-        if chain or xdp_steer.needed(nic) or nic.way_out:
+        if chain or xdp_steer.needed(nic):
             c = CProgram(f"{nic.nic.name}.xdp", nic.nic.name, "xdp", sets, nic.nic.span, counter_room.slots(nic, sets))
             # Not for generic XDP: skb_pp_cow_data loses skb->mac_len there, and tc would read every header 14 octets late. Without
             # the flag the kernel makes large frames linear instead.
@@ -121,8 +121,6 @@ class _Program:
         self.picked: xdp_classifier.Pick | None = None
 
     def body(self) -> str:
-        if self.chain is None and not xdp_steer.needed(self.nic):
-            return "    return XDP_PASS;\n"  # a way out (compiler/place_way_out.py)
         self._counters()
         judging = self._judging() if self.chain else ""
         steering = self._steering()
