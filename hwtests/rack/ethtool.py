@@ -6,7 +6,7 @@ import re
 
 from hwtests.rack.port import Port
 
-_FIELDS = {"IP SA": "src-ip", "IP DA": "dst-ip", "bytes 0 and 1": "src-port", "bytes 2 and 3": "dst-port"}
+_FIELDS = {"IP SA": "src-ip", "IP DA": "dst-ip", "bytes 0 & 1": "src-port", "bytes 2 & 3": "dst-port"}
 
 
 def current(port: Port, letter: str) -> dict[str, str]:

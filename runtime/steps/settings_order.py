@@ -23,7 +23,7 @@ from runtime.steps import StepError, implied, port_reset, queue_settings, xdp_pi
 if TYPE_CHECKING:
     from runtime.steps.settings import SettingStep
 
-BEHIND = ("channels", "ring", "rss", "hash", "rss-context", "ntuple", "irq", "xps", "rps", "rfs", "queue")
+BEHIND = ("require", "channels", "ring", "rss", "hash", "rss-context", "ntuple", "irq", "xps", "rps", "rfs", "queue")
 _FIRST = "channels-before-xdp"
 
 
