@@ -20,13 +20,21 @@ def cpus(port: Port) -> int:
 
 @requires("xdp.native", "xdp.redirect", "cpus>=2")
 def test_to_cpus(port: Port, installed: Installed) -> None:
-    """Each rule's flows on its CPU, all of them, whatever queue they arrived in; the counters and the watch say the same."""
-    installed.apply(NIC + "steer wan {\n  udp dport 5000 to cpus 0 as zero\n  udp dport 5001 to cpus 1 as one\n}")
-    sent = [*flows.udp(port, 5000), *flows.udp(port, 5001)]
+    """Each rule's flows on its CPU, all of them, whatever queue they arrived in; the counters and the watch say the same.
+
+    `to queue 1` means the CPU that serves it where the NIC has no flow rules.
+    """
+    wanted = {5000: 0, 5001: 1}
+    rules = ["udp dport 5000 to cpus 0 as zero", "udp dport 5001 to cpus 1 as one"]
+    if not port.profile["ntuple"]["rules"]:
+        wanted[5002] = 1
+        rules.append("udp dport 5002 to queue 1 as queued")
+    installed.apply(NIC + "steer wan {\n" + "\n".join(rules) + "\n}")
+    sent = [frame for dport in wanted for frame in flows.udp(port, dport)]
     frames = flows.taken(port, sent, "cpu", cpus(port))
-    assert Counter((frame.dport, frame.way) for frame in frames) == {(5000, 0): FLOWS, (5001, 1): FLOWS}
+    assert Counter((frame.dport, frame.way) for frame in frames) == dict.fromkeys(wanted.items(), FLOWS)
     found = flows.watched(port, sent)  # exit status 0: all that `netc verify` looks at is right too
-    assert len(found) == 2 and all(finding["result"] == "held" for finding in found), found
+    assert len(found) == len(wanted) and all(finding["result"] == "held" for finding in found), found
 
 
 @requires("xdp.native", "xdp.redirect", "cpus>=2")
@@ -41,12 +49,15 @@ def test_over_cpus(port: Port, installed: Installed) -> None:
 
 
 @requires("cpus>=2")
-def test_rps(port: Port, installed: Installed) -> None:
-    """The stack spreads flows over CPUs without the NIC and without XDP; a flow stays on one."""
-    installed.apply("nic wan { device DEVICE; xdp none }\nsteer wan { rps on cpus 1 }")
-    path = f"/sys/class/net/{port.device}/queues/rx-0/rps_cpus"
-    read = ("ip", "netns", "exec", port.machine.netns, "cat", path) if port.machine.netns else ("cat", path)
-    assert int(port.machine.run(*read).out.strip().replace(",", ""), 16) == 2
+def test_rps_and_xps(port: Port, installed: Installed) -> None:
+    """The stack spreads flows over CPUs without the NIC and without XDP: asked for by name, or where `default to queue 1` finds no table in the NIC."""
+    rps = "rps on cpus 1" if port.profile["rss"]["indirection"] else "default to queue 1"
+    installed.apply(f"nic wan {{ device DEVICE; xdp none }}\nsteer wan {{ {rps}; prefer xps on cpus 0 }}")
+    queues = f"/sys/class/net/{port.device}/queues"
+    inside = ("ip", "netns", "exec", port.machine.netns) if port.machine.netns else ()
+    read = port.machine.run(*inside, "sh", "-c", f"cat {queues}/rx-0/rps_cpus; cat {queues}/tx-0/xps_cpus", status=None).out.split()
+    assert int(read[0].replace(",", ""), 16) == 2
+    assert installed.plan["skipped"] or int(read[1].replace(",", ""), 16) == 1, "a NIC with one queue has no XPS, and says so"
     frames = flows.taken(port, flows.udp(port, 5000), "cpu", cpus(port))
     assert Counter(frame.way for frame in frames) == {1: FLOWS}
     flows.held(flows.watched(port, flows.mixed(port)), 100)

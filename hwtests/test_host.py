@@ -19,7 +19,7 @@ WANTED = {
     "net.core.dev_weight": "128", "net.core.netdev_max_backlog": "30000", "net.netfilter.nf_conntrack_max": "100000", "net.core.default_qdisc": "fq",
     "net.ipv4.tcp_congestion_control": "bbr",
 }  # fmt: skip
-UNLOAD = "modprobe -r nf_conntrack_netlink nf_conntrack tcp_bbr sch_fq; true"
+UNLOAD = "for m in nf_conntrack_netlink nf_conntrack nf_defrag_ipv6 nf_defrag_ipv4 tcp_bbr sch_fq; do modprobe -r $m; done 2>/dev/null; true"
 
 def test_sysctl(port: Port, installed: Installed) -> None:
     """One that belongs to the network namespace, so that every rack can set it."""

@@ -102,12 +102,3 @@ def test_rings_do_not_cost_the_table(port: Port, installed: Installed) -> None:
     installed.apply(NIC + f"steer wan {{ default to queues {listed(wanted)} }}\ntune wan {{ ring rx 512 }}")
     assert set(table(port)) == set(wanted)
     installed.remove()
-
-
-@requires(*HASHED)
-def test_a_device_that_was_told_otherwise_is_noticed(port: Port, installed: Installed) -> None:
-    """Somebody writes another table: the device does what it shows, and it is not the policy's."""
-    installed.apply(NIC + "steer wan { default to queue 1 }")
-    port.machine.run("ethtool", "-X", port.device, "equal", "1")
-    told = port.machine.netc("verify", status=1)
-    assert "rss indirection" in told.out and "broken" in told.out

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from hwtests.rack import ethtool
 from hwtests.rack.ethtool import current
 from hwtests.rack.installed import Installed
 from hwtests.rack.port import Port
+from hwtests.rack.requires import requires
 
 NIC = "nic wan { device DEVICE; xdp none }\n"
 
@@ -15,7 +19,7 @@ def tune(text: str) -> str:
 
 def test_what_the_driver_lacks_is_skipped_in_its_words_where_preferred(port: Port, installed: Installed) -> None:
     """No NIC has everything: what there is of a long wish is set, the rest is told."""
-    wish = ("coalesce rx-frames-irq 8, tx-usecs-irq 9, cqe-mode-rx on, tx-aggr-max-frames 4", "ring rx-mini 64, cqe-size 128", "pause autoneg off, rx off, tx off",
+    wish = ("coalesce rx 50us 64 frames", "coalesce adaptive off", "coalesce rx-frames-irq 8, tx-usecs-irq 9, cqe-mode-rx on, tx-aggr-max-frames 4", "ring rx-mini 64, cqe-size 128", "pause autoneg off, rx off, tx off",
             "priv-flag netc-has-no-such-flag on", "offload rx-fcs on")  # fmt: skip
     before = [current(port, letter) for letter in "gca"]
     installed.apply(tune("; ".join(f"prefer {text}" for text in wish)))
@@ -26,6 +30,20 @@ def test_what_the_driver_lacks_is_skipped_in_its_words_where_preferred(port: Por
     installed.remove()
     port.up()
     assert [current(port, letter) for letter in "gca"] == before
+
+
+@requires("facts.private-flags")
+def test_a_private_flag(port: Port, installed: Installed) -> None:
+    """One that only this driver knows, to what it is not: set, read back by ethtool, and given back."""
+    before = ethtool.private_flags(port)
+    if not before:
+        pytest.skip(f"{port.identity['driver']} has no private flags: ethtool --show-priv-flags")
+    name, now = next(iter(before.items()))
+    installed.apply(tune(f"priv-flag {name} {'off' if now == 'on' else 'on'}"))
+    assert ethtool.private_flags(port)[name] != now
+    port.answers()
+    installed.remove()
+    assert ethtool.private_flags(port) == before
 
 
 def test_napi_and_queue_length(port: Port, installed: Installed) -> None:

@@ -6,7 +6,7 @@ import re
 
 from hwtests.rack.port import Port
 
-_FIELDS = {"IP SA": "src-ip", "IP DA": "dst-ip", "bytes 0 and 1": "src-port", "bytes 2 and 3": "dst-port"}
+_FIELDS = {"IP SA": "src-ip", "IP DA": "dst-ip", "bytes 0 & 1": "src-port", "bytes 2 & 3": "dst-port"}
 
 
 def current(port: Port, letter: str) -> dict[str, str]:
@@ -25,6 +25,12 @@ def features_text(port: Port) -> str:
 def features(port: Port) -> dict[str, str]:
     """Feature → `on` or `off`."""
     return dict(re.findall(r"^\s*([\w-]+): (\w+)", features_text(port), re.MULTILINE))
+
+
+def private_flags(port: Port) -> dict[str, str]:
+    """Flags that only this driver has → `on` or `off`."""
+    lines = port.machine.run("ethtool", "--show-priv-flags", port.device, status=None).out.splitlines()[1:]
+    return {name.strip(): value.strip() for name, _, value in (line.rpartition(":") for line in lines) if name}
 
 
 def table(port: Port) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -81,6 +82,7 @@ def ports(file: RackFile) -> Iterator[dict[str, Port]]:
     wanted = file.machines[file.dut].virtual
     assert wanted
     real = {name: port for name, port in file.ports.items() if port.nic != SIMULATED}
+    _compiled()
     try:
         nics = tuple(qemu.Nic(port.nic, port.queues) for port in real.values())  # type: ignore[arg-type]
         with virtual_machine.booted(nics, wanted.memory, wanted.cpus, simulated=(2, 4) if len(real) < len(file.ports) else None) as booted:
@@ -94,6 +96,15 @@ def ports(file: RackFile) -> Iterator[dict[str, Port]]:
             guest.ask("unwind", 0, timeout=120)
     except VirtualError as error:
         raise RackError(str(error)) from None
+
+
+def _compiled() -> None:
+    """Byte code of what the guest imports, beside the sources as Python puts it: the guest sees this tree and cannot write, and compiling takes it seconds.
+
+    Where this process cannot write either, the guest compiles for itself.
+    """
+    for package in ("runtime", "compiler"):
+        compileall.compile_dir(ROOT / package, quiet=2)
 
 
 def _warmed(guest: Machine) -> Machine:
