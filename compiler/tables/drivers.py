@@ -18,6 +18,7 @@ QUIRKS = {
     "rss-lost-at-attach": "an RSS table or key that was set before an XDP program goes on or off is gone afterwards",
     "rss-reset-by-channels": "a change of channels puts the RSS table back to its default",
     "rss-reset-by-ring": "a change of ring sizes puts the RSS table back to its default",
+    "rss-default-in-blocks": "the driver's own RSS table has the entries of each queue together, where the kernel's has every queue in turn",
     "rss-reset-by-link": "the RSS table is put back to its default when the link goes down and up",
     "rss-readback-lies": "what the driver shows of its RSS table is not always what the device does: only traffic proves it",
     "hash-needs-rxhash": "packet fields of the hash take effect only with the feature rxhash on",
