@@ -24,6 +24,7 @@ QUIRKS = {
     "hash-needs-rxhash": "packet fields of the hash take effect only with the feature rxhash on",
     "channels-before-xdp": "channels cannot be changed while an XDP program is attached",
     "channels-reset-by-xdp": "attaching XDP changes how many channels are in use or may be",
+    "xdp-queues-shown": "queues that the driver adds for XDP are shown as channels: how many the stack sends by is how many were asked for",
     "carrier-lost-at-attach": "the link goes down for a moment when an XDP program goes on or off",
     "xdp-driver-mode-not-executed": "a native XDP program can be attached and is never run",
 }

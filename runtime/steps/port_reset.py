@@ -28,16 +28,22 @@ def quirks_of(device: str) -> frozenset[str]:
 
 
 @contextmanager
-def outlived(device: str) -> Iterator[list[str]]:
-    """Around a change that may reset the device. Gives a list that is filled with what could not be had back, in words."""
+def outlived(device: str, same_queues: bool = False) -> Iterator[list[str]]:
+    """Around a change that may reset the device. Gives a list that is filled with what could not be had back, in words.
+
+    same_queues: nobody asked for more or fewer of them: what a driver adds for XDP (virtio_net) receives nothing, as before.
+    """
     quirks, before, up = quirks_of(device), _rss(device), carrier(device)
     default = before is not None and is_default(device, before.table)
+    rings = ethtool_ioctl.receive_rings(device) if before is not None else 0
     lost: list[str] = []
     try:
         yield lost
     finally:
         if before is not None:
             with suppress(OSError):  # a device that is gone meanwhile has nothing to be given back
+                if same_queues and ethtool_ioctl.receive_rings(device) != rings:
+                    default = is_default(device, before.table)  # for the queues that there are now
                 lost += _give_back(device, before, default, "rss-lost-at-attach" in quirks)
         if up and not await_carrier(device):
             lost.append(f"{device} has no carrier again after {CARRIER_PATIENCE:.0f} s")

@@ -15,9 +15,8 @@ from runtime.knobs import Knob, Refusal, Value, contexts, knob
 from runtime.knobs.device_files import fitted
 from runtime.knobs.host import Sysctl
 from runtime.knobs.offloads import OffloadFeature, same
-from runtime.knobs.rfs import HOST_TABLE
 from runtime.knobs.steering import RESETS, fits
-from runtime.steps import Step, StepError, port_reset, queue_settings, rounding, settings_order
+from runtime.steps import Step, StepError, implied, port_reset, queue_settings, rounding, settings_order
 from runtime.steps.saved_settings import Saved, SavedSettings, knob_key
 
 # Channels and rings reset tables, rules and queue files in many drivers, and so do features and flags: they come first. Contexts need the hash,
@@ -241,7 +240,7 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
 
     What netc changed before is known from the state directory, not from `old`: it is true also after a crash.
     """
-    wanted = sorted((*new.settings, *_implied(new)) if new else (), key=_rank)
+    wanted = sorted((*new.settings, *implied.settings(new)) if new else (), key=_rank)
     keys = {knob_key(device_name(context, setting), setting) for setting in wanted}
     leaving = _leaving(context, keys)
     made = _restores(context, [saved for saved in leaving if not queue_settings.is_only_kept(saved.setting)])
@@ -258,16 +257,6 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         made += _restores(context, [saved for saved in leaving if queue_settings.is_only_kept(saved.setting)])
     settings_order.place(context, new, [step for step in made if isinstance(step, SettingStep)])
     return made
-
-
-def _implied(bundle: Bundle) -> list[Setting]:
-    """RFS needs a table of the host beside those of the devices (Documentation/networking/scaling.rst), with as many entries as all of them."""
-    flows = [setting for setting in bundle.settings if setting.group == "rfs" and isinstance(setting.value, int)]
-    if not flows or any(setting.group == "sysctl" and setting.key == HOST_TABLE for setting in bundle.settings):
-        return []
-    first, total = flows[0], sum(int(str(setting.value)) for setting in flows)
-    prefer = all(setting.prefer for setting in flows)
-    return [Setting("", "rfs-host", HOST_TABLE, total, prefer, first.file, first.line, first.text)]
 
 
 def _leaving(context: Context, wanted: set[str]) -> list[Saved]:

@@ -60,6 +60,20 @@ def test_a_default_table_follows_the_queues(nic: fake_nic.Nic) -> None:
     assert nic.tables[0] == [0, 1, 2, 3] * 4 and not nic.configured
 
 
+def test_queues_that_come_with_a_program_receive_nothing_and_go_with_it(nic: fake_nic.Nic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """virtio_net adds a queue a CPU for XDP, and would spread over them too: not what the policy's `queues` say."""
+    monkeypatch.setattr("runtime.disruption.driver_of", lambda device: "virtio_net")
+    nic.queues = 2
+    nic.tables[0] = nic.default()
+    with port_reset.outlived("fake9", same_queues=True):
+        nic.queues = 4
+        nic.tables[0] = nic.default()
+    assert nic.tables[0] == [0, 1] * 8 and nic.configured
+    with port_reset.outlived("fake9", same_queues=True):
+        nic.queues = 2
+    assert nic.tables[0] == [0, 1] * 8 and not nic.configured
+
+
 def test_a_default_table_in_blocks_follows_the_queues(nic: fake_nic.Nic, monkeypatch: pytest.MonkeyPatch) -> None:
     """igb's: written again over more queues, it would leave the new ones without a packet."""
     monkeypatch.setattr("runtime.disruption.driver_of", lambda device: "igb")
