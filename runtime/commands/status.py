@@ -278,8 +278,8 @@ def _sockets(context: Context, bundle: Bundle, generation: int) -> list[dict[str
     """Where programs put their AF_XDP sockets: a pinned map for each name, with a place for each receive queue."""
     from runtime.steps import xdp_pins
 
-    mine = [(item, *item.name.split(".socket.", 1)) for item in bundle.maps if item.role == "sockets"]
-    return [{"name": name, "nic": nic, "map": str(xdp_pins.map_path(context, item, generation))} for item, nic, name in mine]
+    mine = [(item, item.name.partition(".socket.")) for item in bundle.maps if item.role == "sockets"]
+    return [{"name": name, "nic": nic, "map": str(xdp_pins.map_path(context, item, generation))} for item, (nic, _, name) in mine]
 
 
 def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int]) -> dict[str, object]:
