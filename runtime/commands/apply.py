@@ -169,7 +169,7 @@ def wanted_change(command: str, data: bytes, options: argparse.Namespace, target
 def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespace) -> int:
     """With --json all of it is one document: the apply's, with `verified` and `rolled_back` (null: nothing was)."""
     from runtime import output, verify
-    from runtime.commands.status import findings_json, measure, show_findings
+    from runtime.commands.verify import findings_json, measure, show_findings
 
     outcomes.show(outcome, "apply", json=False) if not options.json else outcomes.warn(outcome)
     findings = measure(target, windowed=True, quiet=options.json)
