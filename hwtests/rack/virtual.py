@@ -25,6 +25,10 @@ SIMULATED = "netdevsim"  # two ports of it, joined: the one under test, the othe
 _FAR_MAC = "02:00:5e:00:53:{:02x}"  # what the controller's end of a wire sends from
 
 
+_JOIN = 'exec 9< /proc/self/ns/net; cd /sys/class/net; echo "9:$(cat $1/ifindex) 9:$(cat $2/ifindex)" > /sys/bus/netdevsim/link_device'
+"""netdevsim's cable between two of its devices: a namespace (its descriptor here) and a number for each."""
+
+
 class ProcessWire:
     """A far end that is this process: a frame is one datagram of the emulated NIC's other side."""
 
@@ -121,6 +125,7 @@ def _port(number: int, name: str, file: PortFile, guest: Machine, booted: Any, n
     guest.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", status=None)
     if file.nic == SIMULATED:
         device, other = "nsim0", "nsim1"
+        guest.run("sh", "-c", _JOIN, "sh", device, other)
         guest.run("ip", "link", "set", other, "up")
         mac = str(guest.json("ip", "-j", "link", "show", "dev", other)[0]["address"])
         return Port(name, guest, device, near, far, AgentWire(guest, other, mac), file.mbit, file.quirks)

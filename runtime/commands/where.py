@@ -75,7 +75,7 @@ def _answers(context: Context, bundle: Bundle, device: Device, frames: list[byte
     from runtime.steering.nic_promises import NicPromises
 
     nic = NicPromises(context, bundle, device)
-    with CpuPromises(bundle, device) as cpus:
+    with CpuPromises(context, bundle, device) as cpus:
         return [_of_one(nic, cpus, frame) for frame in frames]
 
 

@@ -14,9 +14,9 @@ from typing import Self
 from compiler.bundle import Bundle, Setting
 from runtime import objects, replay
 from runtime.backends import bpf
-from runtime.context import Device
+from runtime.context import Context, Device
 from runtime.steering import flows
-from runtime.steering.nic_promises import Promise, place, said
+from runtime.steering.nic_promises import Promise, holds, place, said
 
 _XDP_DROP = 1
 _SECOND = 1_000_000_000  # between two packets: limits have tokens again
@@ -25,14 +25,13 @@ _SECOND = 1_000_000_000  # between two packets: limits have tokens again
 class CpuPromises:
     """What one nic's packets meet. Use as a context manager. Raises BpfError, StepError where the program does not load."""
 
-    def __init__(self, bundle: Bundle, device: Device) -> None:
-        self._rps = _setting(bundle, device.nic, "rps", "cpus")
+    def __init__(self, context: Context, bundle: Bundle, device: Device) -> None:
+        mine = [item for item in bundle.settings if item.nic == device.nic and item.group in ("rps", "rfs", "require") and holds(context, item)]
+        by_stack = next((item for item in mine if item.group == "rps"), None)
+        self._by_sockets = by_stack if any(item.group == "rfs" for item in mine) else None
+        self._rps = None if self._by_sockets else by_stack
         moved = {item.what for item in bundle.placements if item.stage == "cpumap"}
-        self._cpus = {
-            setting.key.removesuffix(".cpus"): setting
-            for setting in bundle.settings
-            if setting.nic == device.nic and setting.group == "require" and setting.key.removesuffix(".cpus") in moved
-        }
+        self._cpus = {item.key.removesuffix(".cpus"): item for item in mine if item.group == "require" and item.key.removesuffix(".cpus") in moved}
         self._away = {item.what: item.stage for item in bundle.placements if item.stage in ("devmap", "xskmap")}
         self._bundle, self._nic, self._now = replay.without_cpus(bundle), device.nic, 0
         self._opened = ExitStack()
@@ -67,10 +66,12 @@ class CpuPromises:
             yield said(setting), place(setting)
 
     def unseen(self) -> Iterator[tuple[str, str]]:
-        """Rules whose packets leave before anything behind XDP sees them, and how."""
+        """What no packet can prove, and why."""
         for name, stage in self._away.items():
             if name.startswith(f"{self._nic}."):
-                yield name, "to the other nic" if stage == "devmap" else "to the AF_XDP socket"
+                yield name, f"its packets leave {'to the other nic' if stage == 'devmap' else 'to the AF_XDP socket'} before they can be watched"
+        if self._by_sockets is not None:
+            yield said(self._by_sockets), "with RFS a flow goes to the CPU on which its socket is read, wherever that is"
 
     def _promise(self, setting: Setting, rule: str = "") -> Promise:
         cpus = setting.value if isinstance(setting.value, tuple) else (setting.value,)
@@ -88,7 +89,3 @@ class CpuPromises:
         if bpf.test_run(self._program, frame).retval == _XDP_DROP:
             return ""
         return self._names.get(objects.read_scratch(self._scratch, self._cpu)[1], "")
-
-
-def _setting(bundle: Bundle, nic: str, group: str, key: str) -> Setting | None:
-    return next((item for item in bundle.settings if (item.nic, item.group, item.key) == (nic, group, key)), None)

@@ -11,11 +11,11 @@ import socket
 from compiler.bundle import Bundle, Setting
 from compiler.tables import offloads
 from runtime.context import Context
-from runtime.knobs import Knob, Refusal, Value, knob
+from runtime.knobs import Knob, Refusal, Value, contexts, knob
 from runtime.knobs.device_files import fitted
 from runtime.knobs.host import Sysctl
 from runtime.knobs.offloads import OffloadFeature, same
-from runtime.knobs.steering import fits, put_table
+from runtime.knobs.steering import RESETS, fits
 from runtime.steps import Step, StepError, implied, port_reset, queue_settings, rounding, settings_order
 from runtime.steps.saved_settings import Saved, SavedSettings, knob_key
 
@@ -26,7 +26,7 @@ ORDER = (
     "coalesce", "pause", "link", "napi", "irq", "xps", "rps", "rfs", "queue", "rfs-host", "buffers", "sysctl",
 )  # fmt: skip
 _LONG = 12  # entries of a value that are shown
-RESETTING = ("channels", "ring", "priv-flag")  # groups of which a change may take the RSS table and the carrier along
+RESETTING = (*RESETS, "pause")  # groups of which a change may take the RSS table and the carrier along
 
 
 class SettingStep:
@@ -36,7 +36,7 @@ class SettingStep:
         """wanted: the very value to write (restoring), else the setting's own is resolved when the step runs."""
         self.phase, self.flips = "stage", "settings"  # settings_order says where it stands
         self.warnings: list[str] = []
-        self._room: tuple[int, ...] = ()
+        self._room: dict[int, tuple[int, ...]] = {}
         self.setting, self._knob, self._exact = setting, turn, wanted
         self._context, self._kept = context, SavedSettings(context.state)
         self._device = device_name(context, setting)
@@ -82,8 +82,7 @@ class SettingStep:
         try:
             if self._knob.read() != before:  # a refused write changed nothing, and writing again would be refused again
                 self._write(before)
-            if self._room:
-                put_table(self._device, self._room)
+            port_reset.take_room(self._device, self._room)
             for _, turn, value in self._queue_files:
                 if turn.read() != value:
                     turn.write(value)
@@ -114,7 +113,7 @@ class SettingStep:
             return kept.took if kept is not None and kept.took is not None and kept.asked == wanted else wanted
         if self.setting.group == "napi":
             return fitted(self._exact, now)
-        if self.setting.group == "rss" and not fits(self._device, self._exact):
+        if self.setting.group == "rss" and not fits(self._device, self._exact, now):
             return now  # it comes back with the queues that it names
         return queue_settings.fitted(self._exact, now) if self.setting.group in queue_settings.PER_QUEUE else self._exact
 
@@ -153,8 +152,9 @@ class SettingStep:
         if self.setting.group not in RESETTING:
             self._knob.write(value)
             return
-        if self.setting.group == "channels" and self._kept.keeps(self._device, "rss"):
-            self._room = port_reset.make_room(self._device, value) or self._room
+        if self.setting.group == "channels":
+            mine = contexts.every(self._context.state, self._context.device(self.setting.nic))
+            port_reset.make_room(self._device, value, [0, *mine] if self._kept.keeps(self._device, "rss") else mine, self._room)
         with port_reset.outlived(self._device) as self.warnings:
             self._knob.write(value)
 

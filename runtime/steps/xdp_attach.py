@@ -32,7 +32,7 @@ _MENDS = {
 
 def _kept(code: Code, mode: str, device: str) -> AbstractContextManager[list[str]]:
     """A driver may reset its port for a native program that goes on or off; generic XDP and tcx are the kernel's own."""
-    return port_reset.outlived(device) if device and code.hook == "xdp" and mode == "native" else nullcontext([])
+    return port_reset.outlived(device, same_queues=True) if device and code.hook == "xdp" and mode == "native" else nullcontext([])
 
 
 def _elsewhere(ifindex: int, device: Device) -> str:
