@@ -16,10 +16,11 @@ filter wan in {
   default drop
 }
 """
-NIC = {"native": "nic wan { device DEVICE; xdp native }", "none": "nic wan { device DEVICE; xdp none }"}
+NIC = {"native": "nic wan { device DEVICE; xdp native }", "none": "nic wan { device DEVICE; xdp none }",
+       "offload": "nic wan { device DEVICE; xdp offload }"}  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", [pytest.param("native", marks=requires("xdp.native")), "none"])
+@pytest.mark.parametrize("mode", [pytest.param("native", marks=requires("xdp.native")), "none", pytest.param("offload", marks=requires("xdp.offload"))])
 def test_rules_judge_count_and_answer(port: Port, installed: Installed, mode: str) -> None:
     """TCP to a closed port is answered with RST by the stack, so the far end sees exactly what passed."""
     installed.apply(NIC[mode] + RULES)
