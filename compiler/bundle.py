@@ -40,7 +40,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Nic(Model, frozen=True):
-    """`index` is the nic's number in mark values. xdp: native, generic, offload, none."""
+    """`index` is the nic's number in mark values. xdp: native, generic, none: how the host's program runs, also where the NIC has one beside it."""
 
     name: Name
     device: DeviceName
@@ -94,6 +94,8 @@ COUNTER_SLOTS = tuple(1 << bits for bits in range(14, 20))  # of a nic's counter
 MAX_COUNTERS = COUNTER_SLOTS[-1] // 2 - 1  # of a nic: slot 0 is nobody's
 BUCKET_SLOTS = 16384  # of a nic, for limits that are not `per` something
 SCRATCH_SIZE = 256
+NIC_HOOK = "xdp_offload"  # what the NIC's own program hangs on
+OFFLOAD_MAP = 1  # the symbolic id of its counters
 MAX_PROTECTED = 64  # flows that are probed at an apply
 CONFIG_WORDS = ("ifb_ifindex", "class_base")  # class_base: what a classifier adds to every class's minor number
 GENERATION_MINORS = 0x1000  # minor numbers of one generation of tc classes: class_base is a multiple of it
@@ -126,6 +128,20 @@ class Counter(Model, frozen=True):
     line: U32
     text: str
     program: str = ""
+
+
+class Offload(Model, frozen=True):
+    """The program of a nic that the NIC itself runs. It refers to one array, by the symbolic id OFFLOAD_MAP: its counters, in the order of their
+    places, packets and bytes as u64 each, as many in an element as its `value_size` has room for. They are counters of the nic's `in` chain; what is
+    counted here never gets to the host's program, so that a total is the sum of both.
+    """
+
+    name: Name
+    nic: Name
+    code: bytes
+    elements: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+    value_size: Annotated[int, msgspec.Meta(ge=16, le=1 << 20, multiple_of=16)]
+    counters: tuple[Name, ...]
 
 
 class Nft(Model, frozen=True):
@@ -292,7 +308,7 @@ class Bundle(Model, frozen=True):
 
     sources, profile: what the policy was compiled from, so that it can be compiled again with other members in a fixed set: its text files,
     the policy itself first, without the files of sets, and the capability profile as JSON. The runtime never reads either.
-    protected: what is probed when the policy is applied.
+    protected: what is probed when the policy is applied. offloads: what runs in NICs.
     """
 
     policy: str
@@ -312,6 +328,7 @@ class Bundle(Model, frozen=True):
     sources: tuple[Source, ...] = ()
     profile: str = ""
     protected: tuple[Protected, ...] = ()
+    offloads: tuple[Offload, ...] = ()
 
 
 def slot_room(counters: int) -> int:

@@ -197,11 +197,12 @@ def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding]
     import msgspec
 
     from runtime import counters
+    from runtime.steps import xdp_offload
 
     return {
         **msgspec.to_builtins(current),
         "nics": [{"nic": nic.name, "device": current.bindings[nic.name], "xdp": nic.xdp} for nic in bundle.nics],
-        "programs": [{"name": code.name, "nic": code.nic, "hook": code.hook} for code in bundle.programs],
+        "programs": [{"name": code.name, "nic": code.nic, "hook": code.hook} for code in (*bundle.programs, *xdp_offload.codes(bundle))],
         "drift": [{"what": f.what, "where": f.where, "detail": f.detail} for f in findings],
         "balances": [{"chain": b.chain, "stage": b.stage, "seen": b.seen, "counted": b.counted} for b in counters.balances(readings)],
         "between": [{"chain": g.chain, "stage": g.stage, "handed": g.handed, "judged": g.judged} for g in counters.between(readings)],
@@ -213,11 +214,12 @@ def _show_status(
     current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int], lines: Sequence[str]
 ) -> None:
     from runtime import counters, output, verify
+    from runtime.steps import xdp_offload
 
     when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(current.when))
     print(output.printable(f"policy      {current.policy} ({current.bundle[:12]}), generation {current.generation}, since {when}"))
     for nic in bundle.nics:
-        programs = ", ".join(code.hook for code in bundle.programs if code.nic == nic.name) or "no programs"
+        programs = ", ".join(code.hook for code in (*bundle.programs, *xdp_offload.codes(bundle)) if code.nic == nic.name) or "no programs"
         print(output.printable(f"nic         {nic.name} on {current.bindings[nic.name]}, xdp {nic.xdp}; {programs}"))
     for name, size in sets.items():
         print(output.printable(f"set         {name}: {size:,} members"))

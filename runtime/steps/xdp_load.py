@@ -200,7 +200,7 @@ def persistent(context: Context, bundle: Bundle | None, generation: int) -> set[
         return set()
     owners = [item for nic in {code.nic for code in bundle.programs} for _, item, _ in xdp_slots.owned(bundle, nic, {})]
     kept = (item for item in (*bundle.maps, *owners) if item.scope == "persistent")
-    return {xdp_pins.map_path(context, item, generation) for item in kept}
+    return {*(xdp_pins.map_path(context, item, generation) for item in kept), *(xdp_pins.nic_map_path(context, item) for item in bundle.offloads)}
 
 
 def _refusal(error: OSError) -> StepError:
