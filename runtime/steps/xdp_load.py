@@ -110,7 +110,7 @@ class LoadStep:
                 return os.dup(found)
         made = objects.create_map(item)
         try:
-            objects.fill_map(made, item)
+            objects.fill_map(made, item, self.bundle)
             self._fill_known(made, item)
             bpf.pin(made, path)
         except BaseException:
