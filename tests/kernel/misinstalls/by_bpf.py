@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from random import Random
 
@@ -23,7 +24,16 @@ def detach(site: Site, hook: str) -> None:
 
 
 def unpin(site: Site, hook: str) -> None:
+    """The link ends with its pin, a moment later (bpffs frees inodes by RCU): until then nobody else can have the XDP hook."""
     site.pin("links", f"wan-{hook}").unlink()
+    until = time.monotonic() + 20
+    while hook == "xdp" and _attached(site) and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+def _attached(site: Site) -> int:
+    with netns.enter(site.host.netns):
+        return link.get("wan0").xdp_program
 
 
 def gone(*hooks: str) -> Callable[[Site, Random], None]:
@@ -58,14 +68,14 @@ def put_there(mode: str) -> Callable[[Site, Random], Undo | None]:
 def made_generic(site: Site, rng: Random) -> Undo:
     """netc's own program by a link of its own, in the generic mode, which no update of the link changes."""
     path = site.pin("links", "wan-xdp")
-    path.unlink()
+    unpin(site, "xdp")
     with site.opened(site.pin("gen", "wan~xdp~program")) as program, netns.enter(site.host.netns):
         held = bpf.link_create(program, link.get("wan0").ifindex, bpf.XDP, bpf.XDP_FLAGS_SKB)
     bpf.pin(held, path)
     os.close(held)
 
     def undo() -> None:
-        path.unlink()
+        unpin(site, "xdp")
         assert site.apply()
 
     return undo
