@@ -150,6 +150,17 @@ def test_nothing_stays_behind(host: Host) -> None:
     assert (host.attached(), tcx(host)) == before
 
 
+def test_where_says_what_no_cpu_takes_on(host: Host) -> None:
+    policy = program(ir.Rule("no", "drop", DNS, text="drop udp dport 53"), ir.Rule("all", "pass", ir.Const(True), text="pass"))
+    capture = ir.SteerRule("capture", ir.Is("sctp"), ir.Target("socket", name="capture"), text="sctp to socket capture")
+    steer = ir.Steer("wan.steer", "wan", (capture,), ir.Target("drop"))
+    host.netc("apply", host.write(made(ir.Program(nics=(ir.Nic("wan", "wan0", "native"),), chains=policy.chains, steers=(steer,)))))
+    words = [f"{proto} 203.0.113.9:4000 -> 192.0.2.1:53" for proto in ("udp", "tcp", "sctp")]
+    packets = host.json("where", "wan", *words)["packets"]
+    told = [packet["answers"][1]["why"] for packet in packets]
+    assert told == ["dropped by XDP: wan.in.no", "dropped by XDP: wan.steer.default", "to the AF_XDP socket"]
+
+
 def test_only_an_observer_is_taken_for_one(host: Host) -> None:
     """A program of that name that does something else is somebody else's, and told."""
     host.netc("apply", host.write(steered(1)))
