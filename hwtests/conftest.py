@@ -101,8 +101,7 @@ def _on_port(request: pytest.FixtureRequest) -> Iterator[None]:
     for marker in request.node.iter_markers("requires"):
         if reason := requires.lacking(found.profile, marker.args):
             pytest.skip(reason)
-    test, _ = results.named(request.node.nodeid)
-    if quirk := found.known(test):
+    if quirk := found.known(*results.named(request.node.nodeid, found.name)):
         request.node.user_properties.append(("quirk", quirk.id or quirk.reason))
         request.applymarker(pytest.mark.xfail(reason=f"known quirk of {found.identity['driver']}: {quirk.reason}", strict=False))
     before = found.settings or snapshot.take(found.machine, found.device)

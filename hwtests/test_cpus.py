@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from hwtests.rack import flows
+from hwtests.rack.ethtool import features_text
 from hwtests.rack.flows import FLOWS
 from hwtests.rack.installed import Installed
 from hwtests.rack.port import Port
@@ -67,7 +68,10 @@ def test_rps_and_xps(port: Port, installed: Installed) -> None:
 def test_to_another_nic(port: Port, installed: Installed, rack: Rack) -> None:
     """Routed through another port by devmap: TTL less one, the right addresses, and nothing in the stack."""
     other = rack.other(port)
-    installed.port.machine.change("sysctl", "-qw", "net.ipv4.ip_forward=1", undo=["sysctl", "-qw", "net.ipv4.ip_forward=0"])
+    for device in (port.device, other.device):  # forwarding turns LRO off for good, on every device (dev_disable_lro)
+        if "large-receive-offload: on" in (text := features_text(port, device)) or "large-receive-offload: off [requested on]" in text:
+            port.machine.change("true", undo=["ethtool", "-K", device, "lro", "on"])
+    port.machine.change("sysctl", "-qw", "net.ipv4.ip_forward=1", undo=["sysctl", "-qw", "net.ipv4.ip_forward=0"])
     installed.apply(NIC + f"nic out {{ device {other.device}; xdp native }}\nsteer wan {{ dst {other.far_address} to nic out routed }}")
     frames = port.frames([f"udp {port.far_address}:{20000 + flow} -> {other.far_address}:7" for flow in range(FLOWS)])
     with other.wire.listening() as heard:

@@ -84,11 +84,11 @@ def test_a_wrong_queue_is_noticed(port: Port, installed: Installed, seed: int, f
     figure("noticed", len(noticed))
 
 
-@requires(*HASHED)
+@requires(*HASHED, "rss.fields")
 def test_the_watch_sees_what_the_sockets_see(port: Port, installed: Installed) -> None:
     """Settings that read right and packets elsewhere: `netc verify --steering` says so exactly where they are elsewhere.
 
-    virtio's device hashes nothing without rxhash, and QEMU's vmxnet3 never does: both show a table that is not in force.
+    virtio's device hashes nothing without rxhash, and shows a table that is not in force.
     """
     installed.apply(policy(port))
     before = ethtool.features(port)["receive-hashing"]

@@ -36,7 +36,7 @@ def by_hand(port: Port, queues: tuple[int, ...]) -> list[int]:
     return table(port)
 
 
-@requires(*HASHED)
+@requires(*HASHED, "rss.fields")
 def test_flows_land_where_their_hash_says(port: Port, installed: Installed) -> None:
     """The table comes behind the attach, so the device uses it."""
     wanted = some(port)
@@ -65,12 +65,13 @@ def test_a_table_set_by_hand_outlives_the_policy(port: Port, installed: Installe
     before = by_hand(port, some(port))
     installed.apply(NIC + "steer wan { prefer hash tcp, udp by addresses, ports }")
     assert table(port) == before
-    flows.held(flows.watched(port, flows.mixed(port)), LEAST)
+    if not installed.plan["skipped"]:  # else nothing is promised
+        flows.held(flows.watched(port, flows.mixed(port)), LEAST)
     installed.remove()
     assert table(port) == before
 
 
-@requires("xdp.native", "rss.indirection>=2", "channels.combined>=2")
+@requires("xdp.native", "rss.indirection>=2", "channels.combined>=2", "rss.fields")
 def test_channels_interrupts_and_table_at_once(port: Port, installed: Installed) -> None:
     """Two queues, each on a CPU of the policy's, and a table over one; removing gives all of it back (the comparison after the test)."""
     installed.apply(NIC + "steer wan { queues 2 on cpus 0-1; default to queue 1 }")

@@ -31,7 +31,7 @@ def known_to_the_nic(port: Port, *tags: int) -> None:
 
 @pytest.mark.parametrize("mode", [pytest.param("native", marks=requires("xdp.native")), pytest.param("generic", marks=requires("xdp.generic"))])
 def test_tags_are_seen(port: Port, installed: Installed, mode: str) -> None:
-    known_to_the_nic(port, 10, 11)
+    known_to_the_nic(port, 10, 11, 20)  # some know 802.1ad by the same list
     installed.apply(f"nic wan {{ device DEVICE; xdp {mode} }}" + RULES)
     before = installed.counters()
     packet = f"udp {port.far_address}:4000 -> {port.address}:7"

@@ -26,6 +26,7 @@ QUIRKS = {
     "channels-reset-by-xdp": "attaching XDP changes how many channels are in use or may be",
     "xdp-queues-shown": "queues that the driver adds for XDP are shown as channels: how many the stack sends by is how many were asked for",
     "carrier-lost-at-attach": "the link goes down for a moment when an XDP program goes on or off",
+    "lro-off-after-xdp": "LRO goes off with a program and stays off without it, though it is asked for",
     "xdp-driver-mode-not-executed": "a native XDP program can be attached and is never run",
 }
 GROUPS = ("xdp", "channels", "ring", "rss", "hash", "ntuple", "coalesce", "pause", "feature", "tc")

@@ -17,9 +17,9 @@ def current(port: Port, letter: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, value in pairs if value.strip() not in ("", "n/a")}
 
 
-def features_text(port: Port) -> str:
-    """What `ethtool -k` prints: `[fixed]` and `[requested on]` too."""
-    return port.machine.run("ethtool", "-k", port.device).out
+def features_text(port: Port, device: str = "") -> str:
+    """What `ethtool -k` prints of it (or of another device there): `[fixed]` and `[requested on]` too."""
+    return port.machine.run("ethtool", "-k", device or port.device).out
 
 
 def features(port: Port) -> dict[str, str]:
@@ -49,8 +49,8 @@ def hash_key(port: Port) -> bytes:
 
 
 def hash_fields(port: Port, kind: str = "udp4") -> tuple[str, ...]:
-    """What of a packet is hashed, in the words of compiler/tables/toeplitz.py."""
-    said = port.machine.run("ethtool", "-n", port.device, "rx-flow-hash", kind).out
+    """What of a packet is hashed, in the words of compiler/tables/toeplitz.py; () where the driver does not say."""
+    said = port.machine.run("ethtool", "-n", port.device, "rx-flow-hash", kind, status=None).out
     return tuple(field for words, field in _FIELDS.items() if words in said)
 
 

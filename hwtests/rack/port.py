@@ -112,11 +112,11 @@ class Port:
         answered = sum(frame.icmp_type == 0 for frame in heard.frames)
         assert answered == 10, f"{self.name}: {answered} of 10 pings are answered"
 
-    def known(self, test: str) -> Quirk | None:
-        """The rack file's quirk that says this test is known to fail here."""
+    def known(self, test: str, variant: str = "") -> Quirk | None:
+        """The rack file's quirk that says this test (`link.mtu_under_a_policy`), or this variant (`link.link_down_and_up native`), is known to fail here."""
         from fnmatch import fnmatchcase
 
-        return next((quirk for quirk in self.quirks if fnmatchcase(test, quirk.test)), None)
+        return next((quirk for quirk in self.quirks if fnmatchcase(test, quirk.test) or fnmatchcase(f"{test} {variant}", quirk.test)), None)
 
 
 _AWAIT = """i=0

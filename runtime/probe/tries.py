@@ -64,9 +64,9 @@ def _held_signals() -> Iterator[None]:
 
 def _fields(device: str, fields: Mapping[str, tuple[str, ...]], words: dict[str, str]) -> bool:
     """Write back what the hash covers: nothing changes, and a device that cannot be told says so."""
-    if not fields:
+    flow, now = next(((flow, now) for flow, now in fields.items() if now), ("", ()))
+    if not flow:  # e1000e shows that it hashes by nothing, and takes that back without a complaint
         return False
-    flow, now = next(iter(fields.items()))
     try:
         ethtool_ioctl.set_hash_fields(device, flow, now)
     except OSError as error:

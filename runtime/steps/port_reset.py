@@ -1,4 +1,4 @@
-"""What a reset of a port or of its queues takes with it, and what comes back after it: the RSS table and key, and the carrier.
+"""What a reset of a port or of its queues takes with it, and what comes back after it: the RSS table and key, LRO, and the carrier.
 
 Drivers stop and start a device for an XDP program that goes on or off, for channels and for rings. Some forget their RSS table over that and say so
 (vmxnet3, igb); virtio_net goes on showing a table that the device no longer uses, so there it is written again whatever it shows. A port without
@@ -18,6 +18,7 @@ from runtime.backends.ethtool_ioctl import Rss
 
 CARRIER_PATIENCE = 10.0  # seconds; igb takes about 2, a port that negotiates a speed up to 5
 _PAUSE = 0.02
+_LRO = "rx-lro"
 
 
 def quirks_of(device: str) -> frozenset[str]:
@@ -45,6 +46,9 @@ def outlived(device: str, same_queues: bool = False) -> Iterator[list[str]]:
                 if same_queues and ethtool_ioctl.receive_rings(device) != rings:
                     default = is_default(device, before.table)  # for the queues that there are now
                 lost += _give_back(device, before, default, "rss-lost-at-attach" in quirks)
+        if "lro-off-after-xdp" in quirks:
+            with suppress(OSError):
+                _merge_again(device)
         if up and not await_carrier(device):
             lost.append(f"{device} has no carrier again after {CARRIER_PATIENCE:.0f} s")
 
@@ -72,6 +76,16 @@ def take_room(device: str, room: Mapping[int, tuple[int, ...]]) -> None:
 
     for context, table in room.items():
         put_table(device, table, context)
+
+
+def _merge_again(device: str) -> None:
+    """vmxnet3 leaves LRO off when its program is gone, though it is asked for: features are computed anew only when others are asked for. Raises OSError."""
+    from runtime.backends import ethtool
+
+    found = ethtool.features(device).get(_LRO)
+    if found and found.wanted and not found.active and not found.fixed and link.get(device).xdp == "none":
+        for on in (False, True):
+            ethtool.set_features(device, {_LRO: on})
 
 
 def carrier(device: str) -> bool:

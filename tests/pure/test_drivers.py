@@ -26,7 +26,7 @@ def test_names_are_unique() -> None:
     [
         ("virtio_net", {"xdp-queues-shown", "rss-lost-at-attach", "rss-reset-by-channels", "rss-readback-lies", "hash-needs-rxhash", "channels-before-xdp", "channels-reset-by-xdp"}),
         ("igb", {"carrier-lost-at-attach", "rss-reset-by-channels", "rss-default-in-blocks"}),
-        ("vmxnet3", {"rss-lost-at-attach", "rss-reset-by-ring", "rss-reset-by-link", "rss-readback-lies"}),
+        ("vmxnet3", {"rss-lost-at-attach", "rss-reset-by-ring", "rss-reset-by-link", "rss-readback-lies", "lro-off-after-xdp"}),
         ("netdevsim", {"xdp-driver-mode-not-executed"}),
         ("veth", set()),
         ("e1000e", set()),

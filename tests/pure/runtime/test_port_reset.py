@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from compiler.bundle import Bundle, Code, Nic, Setting
 from runtime import plan
-from runtime.backends import ethtool_ioctl, link
+from runtime.backends import ethtool, ethtool_ioctl, link
 from runtime.context import Context, Device
 from runtime.plan import Planned
 from runtime.steps import StepError, port_reset, queue_settings, settings, settings_order
@@ -51,6 +52,19 @@ def test_a_table_that_the_driver_forgot_comes_back(nic: fake_nic.Nic, table: lis
     with port_reset.outlived("fake9"):
         nic.tables[0], nic.key, nic.configured = nic.default(), bytes(40), False
     assert (nic.tables[0], nic.key, nic.configured) == (table, KEY, True)
+
+
+@pytest.mark.parametrize(("wanted", "program", "asked"), [(True, "none", [False, True]), (False, "none", []), (True, "native", [])])
+def test_lro_that_is_asked_for_comes_back_with_the_program_gone(monkeypatch: pytest.MonkeyPatch, wanted: bool, program: str, asked: list[bool]) -> None:
+    monkeypatch.setattr(port_reset, "quirks_of", lambda device: frozenset({"lro-off-after-xdp"}))
+    monkeypatch.setattr(port_reset, "_rss", lambda device, context=0: None)
+    monkeypatch.setattr(link, "get", lambda device: SimpleNamespace(xdp=program, carrier=False, up=False))
+    monkeypatch.setattr(ethtool, "features", lambda device: {"rx-lro": ethtool.Feature(hw=True, wanted=wanted, active=False, fixed=False)})
+    found: list[bool] = []
+    monkeypatch.setattr(ethtool, "set_features", lambda device, wish: found.append(wish["rx-lro"]))
+    with port_reset.outlived("fake9"):
+        pass
+    assert found == asked
 
 
 def test_a_default_table_follows_the_queues(nic: fake_nic.Nic) -> None:
