@@ -12,7 +12,10 @@ from hwtests.rack.requires import requires
 
 POLICY = """nic wan { device DEVICE; xdp native }
 filter wan in { drop udp dport 9 as nine; default pass }
-steer wan { udp dport 5000-5001 to socket capture as taken }
+steer wan {
+  prefer hash udp by addresses, ports
+  udp dport 5000-5001 to socket capture as taken
+}
 """
 
 
