@@ -20,7 +20,7 @@ def warnings(placed: Placed, profile: Profile) -> list[Diagnostic]:
 
 def _runs_natively(nic: NicPlacement) -> bool:
     in_xdp = any(chain.early == "xdp" for chain in nic.chains) or any(steer.where in STEERS_IN_XDP for steer in nic.steer)
-    return in_xdp and nic.nic.xdp == "native"
+    return in_xdp and nic.mode == "native"
 
 
 def _of_nic(placed: Placed, nic: NicPlacement, profile: Profile) -> Iterator[Diagnostic]:

@@ -22,7 +22,7 @@ from compiler.passes import drop_unreachable
 from compiler.profile import Profile
 from compiler.source import NOWHERE, Sources
 from compiler.tables import capture as captures
-from compiler.targets import counter_room, ethtool, nft, tc, xdp
+from compiler.targets import counter_room, ethtool, nft, offload, tc, xdp
 
 NETC_VERSION = "0.1.0"
 Located = TypeVar("Located", bundle.Counter, bundle.Setting, bundle.Placement, bundle.Assertion, bundle.StaticSet, bundle.Protected)
@@ -81,30 +81,32 @@ def compile_policy(path: Path, profile: Profile, sources: Sources, also: Flow | 
     said = {warning.span for warning in warnings if warning.code == "W005"}
     found = [*found, *protect_unread.unread(placed), *driver_warnings(placed, profile), *(item for item in covered if item.span not in said)]
     made = xdp.lower(placed)
+    on_nics = offload.lower(placed, profile.xdp.offload_maps)
     shaped = tc.lower(placed)
     filtered = nft.lower(placed)
     whole = bundle.Bundle(
         policy=path.name,
         policy_sha256=sources.digest(),
         netc=NETC_VERSION,
-        nics=tuple(bundle.Nic(n.nic.name, n.nic.device, n.index, n.nic.xdp) for n in placed.nics),
+        nics=tuple(bundle.Nic(n.nic.name, n.nic.device, n.index, n.mode) for n in placed.nics),
         maps=_once((*made.maps, *shaped.maps)),
         programs=(*made.programs, *shaped.programs),
         counters=(*made.counters, *shaped.counters, *filtered.counters),
         nft=filtered.nft,
         trees=shaped.trees,
         settings=ethtool.lower(placed),
-        placements=(*placed.reasons, *made.reasons),
+        placements=(*placed.reasons, *made.reasons, *on_nics.reasons),
         expects=tuple(map(_expect, optimised.expects)),
         sets=tuple({item.map: item for item in (*made.sets, *shaped.sets)}.values()),
         static=tuple(_static(item, sources) for item in program.sets if item.size is None),
         sources=kept.packed(sources),
         profile=kept.packed_profile(profile),
         protected=protected.flows(program),
+        offloads=on_nics.offloads,
     )
-    texts = {**made.sources, **shaped.sources}
+    texts = {**made.sources, **shaped.sources, **on_nics.sources}
     named = _named_from(whole, path.parent, sources)
-    return Compilation(optimised, placed, named, texts, [*warnings, *found], loaded.statements, made.changeable)
+    return Compilation(optimised, placed, named, texts, [*warnings, *found, *on_nics.warnings], loaded.statements, made.changeable)
 
 
 def recompile(whole: bundle.Bundle, shown: Sources) -> Compilation:

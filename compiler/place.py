@@ -40,13 +40,25 @@ def _place_nic(program: ir.Program, nic: ir.Nic, index: int, profile: Profile, f
     if any(chain.early == "xdp" for chain in chains) or any(s.where in STEERS_IN_XDP for s in steered):
         _check_mode(nic, profile, findings)
         _keep_tags(program, nic, findings)
-    return NicPlacement(nic, index, tuple(chains), tuple(steered), shapes)
+    host = _beside_nic(nic, profile, findings) if nic.xdp == "offload" else ""
+    return NicPlacement(nic, index, tuple(chains), tuple(steered), shapes, host)
+
+
+def _beside_nic(nic: ir.Nic, profile: Profile, findings: Findings) -> str:
+    """The mode of the host's program, which judges what the NIC's own passes on: `xdp offload` says nothing of it."""
+    mode = "native" if profile.xdp.native else "generic"
+    why = "what the NIC passes on is judged in the driver" if profile.xdp.native else "the target runs no native XDP: what the NIC passes on is judged behind the driver"
+    findings.reason(nic.name, f"xdp {mode}", why, nic.span)
+    return mode
 
 
 def _check_mode(nic: ir.Nic, profile: Profile, findings: Findings) -> None:
-    if nic.xdp == "offload":
-        helps = "write `xdp native`, or `xdp none` for nft alone"
-        findings.error("N701", f"nic {nic.name}: `xdp offload` is not supported yet", nic.span, helps)
+    if nic.xdp == "offload" and not profile.xdp.offload:
+        helps = f"write `xdp {'native' if profile.xdp.native else 'generic'}`; or, if the NIC can: netc probe DEV --try -o nic.yaml, and compile with --target nic.yaml"
+        findings.error("N702", f"nic {nic.name} asks for `xdp offload`, which the target {profile.name!r} does not have", nic.span, helps)
+    elif nic.xdp == "offload" and not profile.xdp.offload_maps.elements * profile.xdp.offload_maps.pairs:
+        helps = f"write `xdp {'native' if profile.xdp.native else 'generic'}`; or probe again, with tries: netc probe DEV --try -o nic.yaml"
+        findings.error("N701", f"nic {nic.name}: the NIC of the target {profile.name!r} runs programs, and has no room for their counters", nic.span, helps)
     elif not getattr(profile.xdp, nic.xdp):
         helps = f"write `xdp {'generic' if nic.xdp == 'native' and profile.xdp.generic else 'none'}`: netc never changes the mode by itself"
         findings.error("N702", f"nic {nic.name} asks for `xdp {nic.xdp}`, which the target {profile.name!r} does not have", nic.span, helps)

@@ -38,13 +38,22 @@ class SteerPlacement:
 
 @dataclass(frozen=True, slots=True)
 class NicPlacement:
-    """Everything of one nic: chains by direction, its steering in rule order (default last, if there is one)."""
+    """Everything of one nic: chains by direction, its steering in rule order (default last, if there is one).
+
+    host: how the host's program runs beside that of a NIC (`xdp offload`): native or generic; "" where the nic's own word says it.
+    """
 
     nic: ir.Nic
     index: int
     chains: tuple[ChainPlacement, ...]
     steer: tuple[SteerPlacement, ...]
     shapes: tuple[ir.Shape, ...]
+    host: str = ""
+
+    @property
+    def mode(self) -> str:
+        """How the host's program runs: native, generic, none."""
+        return self.host or self.nic.xdp
 
 
 @dataclass(frozen=True, slots=True)

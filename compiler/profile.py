@@ -42,14 +42,27 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
+class OffloadMaps(_Strict, frozen=True):
+    """The largest array that the NIC's own memory takes for a program in it: elements, and bytes of each. 0: none, or not tried."""
+
+    elements: _Count = 0
+    value_size: _Count = 0
+
+    @property
+    def pairs(self) -> int:
+        """Counters in one element: packets and bytes, 8 bytes each."""
+        return self.value_size // 16
+
+
 class Xdp(_Strict, frozen=True):
-    """native, generic, offload: the modes there are. metadata: the skb keeps what XDP wrote in front of the packet (the carrier between
+    """native, generic, offload: the modes there are. offload_maps: what a program in the NIC can count into. metadata: the skb keeps what XDP wrote in front of the packet (the carrier between
     stages). cpumap_metadata: also over a cpumap redirect. redirect: cpumap, devmap and xskmap redirects work. frags: a program that is
     aware of multi-buffer frames gets them (netc's are). max_mtu: bytes; the largest with which native XDP can be attached (0: unknown)."""
 
     native: bool = False
     generic: bool = True
     offload: bool = False
+    offload_maps: OffloadMaps = OffloadMaps()
     metadata: bool = False
     cpumap_metadata: bool = False
     redirect: bool = True

@@ -16,10 +16,11 @@ filter wan in {
   default drop
 }
 """
-NIC = {mode: f"nic wan {{ device DEVICE; xdp {mode} }}\n" for mode in ("native", "none")}
+NIC = {"native": "nic wan { device DEVICE; xdp native }", "none": "nic wan { device DEVICE; xdp none }",
+       "offload": "nic wan { device DEVICE; xdp offload }"}  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", [pytest.param("native", marks=requires("xdp.native")), "none"])
+@pytest.mark.parametrize("mode", [pytest.param("native", marks=requires("xdp.native")), "none", pytest.param("offload", marks=requires("xdp.offload"))])
 def test_rules_judge_count_and_answer(port: Port, installed: Installed, mode: str) -> None:
     """TCP to a closed port is answered with RST by the stack, so the far end sees exactly what passed."""
     installed.apply(NIC[mode] + RULES)
@@ -43,7 +44,8 @@ def test_rules_judge_count_and_answer(port: Port, installed: Installed, mode: st
 
 def test_nothing_stays_after_remove(port: Port, installed: Installed) -> None:
     """What was dropped gets through again, and nothing of netc is on the device: the comparison after each test sees to the rest."""
-    installed.apply(NIC["native" if port.profile["xdp"]["native"] else "none"] + "filter wan in { drop icmp echo-request as ping; default pass }")
+    mode = "native" if port.profile["xdp"]["native"] else "none"
+    installed.apply(NIC[mode] + "\nfilter wan in { drop icmp echo-request as ping; default pass }")
     ping = port.frames([f"icmp {port.far_address} -> {port.address} echo-request id 9 seq {n}" for n in range(5)])
     with port.wire.listening() as heard:
         port.wire.send(ping)

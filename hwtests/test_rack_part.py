@@ -12,7 +12,7 @@ import pytest
 
 from hwtests.virtual import part
 
-_ENOUGH = 11  # probe on five ports, filter and steering on three of them, steering by the stack on the other two
+_ENOUGH = 11  # probe on five ports, filter and steering on three of them, steering by the stack on the other two; what a NIC cannot do is skipped
 _CLOSING = re.compile(r"=+ (?:(\d+) failed, )?(\d+) passed")
 
 

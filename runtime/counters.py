@@ -6,12 +6,12 @@ added it back). A stage balances when seen = rules + default + control + handed-
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from compiler import bundle as bundles
 from compiler.bundle import Bundle
-from runtime import plan, retired, slots
+from runtime import nic_counters, plan, retired, slots
 from runtime.context import Context
 from runtime.state import Store
 
@@ -136,9 +136,9 @@ def ledger_after(context: Context, ledger: retired.Ledger, old: Bundle | None, n
     ledger = {place: entry for place, entry in ledger.items() if place not in void}
     before = with_retired(raw, ledger)
     if nics := [nic for nic, _, _ in slots.moves(old, new)]:
-        values = xdp_counters(context, old, nics)
-        leaving = {(c.stage, c.name): values[c.name] for c in old.counters if c.stage in retired.KEEPS_SLOTS and c.name in values}
-        ledger = retired.move(ledger, leaving, nics)
+        ledger = retired.move(ledger, _leaving(old, host_counters(context, old, nics)), nics)
+    if left := nic_counters.left(context, old, new):
+        ledger = retired.move(ledger, _leaving(old, nic_counters.read(context, left)), ())
     stages = seen_of(with_moved(read_kernel(context, new), ledger))
     gone = {
         (r.counter.stage, r.counter.name): (r.packets, r.bytes)
@@ -149,9 +149,14 @@ def ledger_after(context: Context, ledger: retired.Ledger, old: Bundle | None, n
     return retired.carry(ledger, gone, staying, stages)
 
 
-def xdp_counters(context: Context, bundle: Bundle, nics: Collection[str]) -> dict[str, tuple[int, int]]:
-    """What these nics alone counted in the BPF programs of `bundle`."""
-    values: dict[str, tuple[int, int]] = plan.backend("xdp").read_counters(context, bundle, nics)
+def _leaving(old: Bundle, values: Mapping[str, tuple[int, int]]) -> dict[tuple[str, str], tuple[int, int]]:
+    """What stands in maps that go, by stage and name."""
+    return {(c.stage, c.name): values[c.name] for c in old.counters if c.stage in retired.KEEPS_SLOTS and c.name in values}
+
+
+def host_counters(context: Context, bundle: Bundle, nics: Collection[str]) -> dict[str, tuple[int, int]]:
+    """What these nics alone counted in the host's BPF programs of `bundle`."""
+    values: dict[str, tuple[int, int]] = plan.backend("xdp").read_hosts(context, bundle, nics)
     return values
 
 

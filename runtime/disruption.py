@@ -37,6 +37,7 @@ _GATE = Outage("what arrives on the device is dropped for some milliseconds whil
                "an nft table stands before the device meanwhile (steps/foreign_gate.py)")  # fmt: skip
 _OUTAGES = {
     ("xdp", "veth"): Outage("", False, _VETH),
+    ("xdp", "netdevsim"): Outage("", False, "a device without hardware or queues (drivers/net/netdevsim)"),
     ("xdp", "igb"): Outage("the port resets: no carrier for about 2 s", True, _RACK),
     ("xdp", "vmxnet3"): Outage("the device is stopped and started anew, and forgets its RSS table", True, _RACK),
     ("xdp", "virtio_net"): Outage("the receive queues stop while the transmit queues are given out anew; how long is not known", True, "virtnet_xdp_set"),
@@ -53,6 +54,7 @@ _UNKNOWN = {
     "root": _ROOT,
     "gate": _GATE,
 }
+_IN_DRIVER = ("native", "offload")  # modes of XDP for which a driver may set its queues up anew
 _RESETTING_FEATURES = ("lro", "ntuple", "rx-lro", "rx-ntuple-filter")
 _SOFTWARE = ("veth", "ifb", "dummy", "tun", "bridge", "vlan", "macvlan", "ipvlan", "netkit")  # no port and no queues that could be reset
 
@@ -117,13 +119,13 @@ def _subject(step: Step) -> tuple[str, str]:
     from runtime.steps import foreign_xdp, settings, tc_steps, xdp_attach
 
     step = getattr(step, "step", step)  # xdp_trial.SettleStep: what a confirmation leaves to do
-    if isinstance(step, xdp_attach.AttachStep) and (step.had or step.mode != "native"):
+    if isinstance(step, xdp_attach.AttachStep) and (step.had or step.mode not in _IN_DRIVER):
         return "", ""  # one update of a link; generic XDP is the kernel's own
-    if isinstance(step, xdp_attach.DetachStep) and step.mode != "native":
+    if isinstance(step, xdp_attach.DetachStep) and step.mode not in _IN_DRIVER:
         return "", ""
     if isinstance(step, xdp_attach.AttachStep | xdp_attach.DetachStep):
         device = next((each.name for each in step.context.devices if each.nic == step.code.nic), "")  # "": it has gone, and nothing of it is interrupted
-        return ("xdp", device) if step.code.hook == "xdp" and device else ("", "")
+        return ("xdp", device) if step.mode in _IN_DRIVER and device else ("", "")
     if isinstance(step, foreign_xdp.TakeOff | foreign_xdp.Close):
         return "gate", step.device.name
     if isinstance(step, tc_steps.RootStep | tc_steps.RemoveStep) and step.place.tree.direction == "out":

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from compiler.bundle import Bundle, Code, DynamicSet, StaticSet
+from compiler.bundle import NIC_HOOK, Bundle, Code, DynamicSet, StaticSet
 from runtime import plan_rules, plan_shapes, set_differences
 from runtime.plan_entry import ADDED, CHANGED, REMOVED, Entry
 
@@ -82,7 +82,7 @@ def _members(item: AnySet) -> str:
 
 def _programs(old: Bundle | None, new: Bundle | None, devices: Mapping[str, str]) -> list[Entry]:
     """By hook and device. One that stays is replaced only in so far as it differs."""
-    had, wanted = ({(code.nic, code.hook): code for code in (bundle.programs if bundle else ())} for bundle in (old, new))
+    had, wanted = ({(code.nic, code.hook): code for code in _codes(bundle)} for bundle in (old, new))
     entries = []
     for key, code in wanted.items():
         where = f"program {code.name} on {devices.get(code.nic, code.nic)} ({_hook(new, code)})"
@@ -94,15 +94,22 @@ def _programs(old: Bundle | None, new: Bundle | None, devices: Mapping[str, str]
     return entries + [Entry("xdp", REMOVED, "program", f"program {c.name} on {devices.get(c.nic, c.nic)} ({_hook(old, c)})") for c in gone]
 
 
+def _codes(bundle: Bundle | None) -> list[Code]:
+    from runtime.steps import xdp_offload
+
+    return [*(bundle.programs if bundle else ()), *xdp_offload.codes(bundle)]
+
+
 def _hook(bundle: Bundle | None, code: Code) -> str:
     mode = next((nic.xdp for nic in (bundle.nics if bundle else ()) if nic.name == code.nic), "")
-    return f"xdp {mode}" if code.hook == "xdp" else code.hook
+    return {"xdp": f"xdp {mode}", NIC_HOOK: "xdp offload"}.get(code.hook, code.hook)
 
 
 def _content(bundle: Bundle | None, code: Code) -> tuple[object, ...]:
     """What a program does: its instructions with its maps by name, and what those hold."""
     named = {item.id: (item.name, item.kind, item.max_entries, item.entries) for item in (bundle.maps if bundle else ())}
-    return code.code, tuple(sorted(named[number] for number in code.maps if number in named))
+    places = next(((item.elements, item.value_size, item.counters) for item in (bundle.offloads if bundle else ()) if item.name == code.name), ())
+    return code.code, places, tuple(sorted(named[number] for number in code.maps if number in named))
 
 
 def _tables(old: Bundle | None, new: Bundle | None) -> list[Entry]:

@@ -61,7 +61,7 @@ def referred_maps(code: bytes) -> tuple[int, ...]:
 
 
 def read_part(name: str) -> str:
-    """The text of prelude.h, parser.h, state.h, keyed.h or effects.h."""
+    """The text of prelude.h, packet.h, parser.h, state.h, keyed.h, effects.h or another header of this folder."""
     return (_HERE / name).read_text(encoding="ascii")
 
 
@@ -181,7 +181,7 @@ class CProgram:
         lines.append("#define COUNT(index, bytes) netc_count(MAP(COUNTERS), VALUE(SLOTS), (index), 1, (bytes))")
         rest = "\n".join(map(read_part, ("state.h", "keyed.h", *(("effects.h",) if self.hook == "xdp" else ()))))
         lines += c_fields.definitions(readers, rest + self.definitions)
-        parts = ["\n".join(lines), read_part("prelude.h"), read_part("parser.h"), rest, self.definitions]
+        parts = ["\n".join(lines), read_part("prelude.h"), read_part("packet.h"), read_part("parser.h"), rest, self.definitions]
         return "\n".join(parts) + f"\nint netc({_CONTEXTS[self.hook]} *ctx)\n{{\n"
 
 

@@ -1,4 +1,4 @@
-/* What every netc program shares: the packet as rules see it. parser.h fills it, state.h is what lives between packets.
+/* What every netc program shares. packet.h is the packet as rules see it, parser.h fills it, state.h is what lives between packets.
  *
  * The text in front of this file defines KIND_* and HAVE_* (one bit each, from compiler/ir.py), READS_* (1 where this program reads the
  * field, from compiler/targets/c_fields.py), CPU_MAX, SCRATCH_SIZE, COUNTER_SLOTS, BUCKET_SLOTS.
@@ -17,20 +17,5 @@
 struct address { u32 family; u32 word[4]; };       /* 4, 6 or 0 (absent); network byte order, IPv4 in word[0] */
 struct trie_key { u32 prefix; struct address at; };
 struct bytes16 { u32 word[4]; };
-
-struct packet {
-    u32 judged, steered;                            /* indices of the counters; the runtime reads these two */
-    u32 kinds, have, handed;
-    u64 now;                                        /* ns */
-    struct trie_key src, dst;
-    u64 src_hi, src_lo, dst_hi, dst_lo;             /* host order; IPv4 in lo */
-    u64 eth_src, eth_dst;
-    u32 bytes, length, layer3, at, end, next;            /* at: of the transport header; end: of layer 3 */
-    u16 ethertype, vlan, vlan_inner, proto, dscp, ttl, sport, dport, tcp_flags, icmp_type, icmp_code, tos;
-    u64 change;                                     /* of sets by hand, the last one done when the packet came (keyed.h) */
-    u32 row[8];                                     /* where each group's row begins in the tables (compiler.classify) */
-    u32 found, half, entry;                         /* the record found there; what changed since then (changes.h) */
-};
-typedef volatile struct packet packet_t;
 
 #define CONTROL(p) ((p)->kinds & (KIND_arp | KIND_nd | KIND_mld | KIND_l2))

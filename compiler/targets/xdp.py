@@ -67,7 +67,7 @@ def lower(placed: place.Placed, classifier: str = "auto") -> XdpParts:
             # Not for generic XDP: skb_pp_cow_data loses skb->mac_len there, and tc would read every header 14 octets late. Without
             # the flag the kernel makes large frames linear instead.
             program = _Program(c, nic, chain, steers.get(nic.nic.name), indices, classifier)
-            made.append((c.finish(program.body(), frags=nic.nic.xdp == "native"), c))
+            made.append((c.finish(program.body(), frags=nic.mode == "native"), c))
             reasons += program.reasons
             changeable += program.changeable()
         if tcx.carries(nic) and not any(shape.direction == "in" for shape in nic.shapes):
@@ -130,8 +130,8 @@ class _Program:
         return self._entry() + judging + self._passed() + steering + "    return XDP_PASS;\n" + self._dropped()
 
     def changeable(self) -> list[Changeable]:
-        """What may change without this program: the rules in tables, where no later stage has rules of the same list."""
-        if self.layout is None or self.picked is None or self.chain is None or self.chain.late:
+        """What may change without this program: the rules in tables, where no later stage, and no NIC in front, has rules of the same list."""
+        if self.nic.nic.xdp == "offload" or self.layout is None or self.picked is None or self.chain is None or self.chain.late:
             return []
         return [xdp_changes.changeable(self.c, self.chain.chain, self.picked, self.layout)]
 
@@ -158,7 +158,7 @@ class _Program:
     def _entry(self) -> str:
         lines = [
             "    packet_t *p = PACKET;\n",
-            f"    u32 bytes = {'netc_length(ctx)' if self.nic.nic.xdp == 'native' else 'NETC_LINEAR(ctx)'};\n",  # frames are linear without frags
+            f"    u32 bytes = {'netc_length(ctx)' if self.nic.mode == 'native' else 'NETC_LINEAR(ctx)'};\n",  # frames are linear without frags
             "    netc_parse(p, (void *)(long)ctx->data, (void *)(long)ctx->data_end, bytes, 0, 0);\n",
         ]
         if self.chain:

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 
 LEFT_OUT = ("runtime.bench", "runtime.lab", "runtime.rack", "runtime.cli")  # what no command on a machine under test needs; the first is imported by name
-MODULES = ("runtime.cli", "msgspec", "yaml", "nftables")
+MODULES = ("runtime.cli", "msgspec", "yaml", "nftables", "pyroute2", "pyroute2.netlink.exceptions", "pyroute2.netlink.rtnl.tcmsg")
 
 
 def main() -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Hashable, Iterable
 
-from compiler.bundle import Bundle, Code, Map
+from compiler.bundle import Bundle, Map
 from runtime import objects
 from runtime.admission.nft import check_nft
+from runtime.admission.offload import check_offload, referred
 from runtime.admission.protected import check_protected
 from runtime.admission.refusal import refuse
 from runtime.admission.settings import check_setting
@@ -22,7 +23,7 @@ from runtime.backends import bpf
 
 MAX_MAP_MEMORY = 4 << 30  # bytes for all maps of a bundle: two sets of the largest size that the language has
 _ELEMENT = 64  # bytes that the kernel spends on an entry beside key and value (struct htab_elem, lpm_trie_node)
-_XDP = ("native", "generic", "offload", "none")
+_XDP = ("native", "generic", "none")
 _STAGES = ("xdp", "ingress", "conntrack", "egress", "steer", "tc")
 _VERDICTS = ("pass", "drop", "")
 _OPERATORS = ("<", "<=", "=", ">=", ">")
@@ -60,6 +61,9 @@ def check(bundle: Bundle) -> None:
     for table in bundle.nft:
         check_nft(table, nics)
     check_protected(bundle, nics)
+    for program in bundle.offloads:
+        check_offload(program, bundle)
+    _once("program in the NIC of", (program.nic for program in bundle.offloads))
 
 
 def _once(what: str, names: Iterable[Hashable]) -> None:
@@ -76,19 +80,8 @@ def _check_programs(bundle: Bundle) -> None:
             refuse(f"program {code.name}", f"no hook is called {code.hook!r}")
         if code.nic not in nics:
             refuse(f"program {code.name}", f"there is no nic {code.nic}")
-        if missing := _referred(code) - set(code.maps):
+        if missing := referred(code.code) - set(code.maps):
             refuse(f"program {code.name}", f"it refers to maps that it does not name: {', '.join(map(str, sorted(missing)))}")
-
-
-def _referred(code: Code) -> set[int]:
-    """The symbolic ids in ld_imm64 instructions (linux/bpf.h: BPF_PSEUDO_MAP_FD 1, BPF_PSEUDO_MAP_VALUE 2)."""
-    found, at = set(), 0
-    while at + 8 <= len(code.code):
-        wide = code.code[at] == 0x18
-        if wide and code.code[at + 1] >> 4 in (1, 2):
-            found.add(int.from_bytes(code.code[at + 4 : at + 8], "little"))
-        at += 16 if wide else 8
-    return found
 
 
 def _check_memory(maps: tuple[Map, ...]) -> None:

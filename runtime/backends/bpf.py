@@ -74,6 +74,7 @@ __all__ = [
     "map_array",
     "map_delete",
     "map_freeze",
+    "map_ifindex",
     "map_info",
     "map_is_frozen",
     "map_items",
@@ -261,6 +262,11 @@ def map_info(fd: int) -> MapInfo:
     info = _info(fd, 40, "read map info")
     kind, number, key_size, value_size, max_entries, flags = struct.unpack_from("=6I", info)
     return MapInfo(kind, number, key_size, value_size, max_entries, flags, _text(info[24:40]))
+
+
+def map_ifindex(fd: int) -> int:
+    """The NIC in whose memory a map is; 0: the host's. Raises BpfError (ENODEV: the NIC is gone)."""
+    return int(struct.unpack_from("=I", _info(fd, 48, "read map info"), 40)[0])
 
 
 def link_info(fd: int) -> LinkInfo:

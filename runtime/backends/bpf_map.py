@@ -22,13 +22,14 @@ _READ_BATCH = 4096
 
 
 def create_map(
-    kind: str, key_size: int, value_size: int, max_entries: int, flags: int = 0, name: str = "", inner_fd: int | None = None
-) -> int:
-    """A new map's file descriptor (O_CLOEXEC). Raises BpfError; ValueError for a kind that is not in MAP_TYPES."""
+    kind: str, key_size: int, value_size: int, max_entries: int, flags: int = 0, name: str = "", inner_fd: int | None = None,
+    offload: int = 0,
+) -> int:  # fmt: skip
+    """A new map's file descriptor (O_CLOEXEC). offload: the ifindex of the NIC in whose memory it is (0: the host's). Raises BpfError; ValueError for a kind that is not in MAP_TYPES."""
     if kind not in MAP_TYPES:
         raise ValueError(f"unknown map kind {kind!r}; known are {', '.join(MAP_TYPES)}")
     sizes = (MAP_TYPES[kind], key_size, value_size, max_entries, flags)
-    attr = struct.pack("=7I16s4I", *sizes, inner_fd or 0, 0, sys.object_name(name), 0, 0, 0, 0)
+    attr = struct.pack("=7I16s4I", *sizes, inner_fd or 0, 0, sys.object_name(name), offload, 0, 0, 0)
     return sys.call(sys.MAP_CREATE, attr, f"create map {name or kind} ({kind}, {max_entries} entries)")
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.backends import netlink
@@ -18,6 +19,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_N
 _IFLA_XDP, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES, _IFLA_CARRIER, _IFLA_MIN_MTU, _IFLA_MAX_MTU = 43, 31, 32, 33, 50, 51
 _IFF_UP = 1
 _IFLA_INFO_KIND, _IFLA_INFO_SLAVE_KIND, _IFLA_XDP_ATTACHED, _IFLA_XDP_PROG_ID = 1, 4, 2, 4
+_XDP_SLOTS = {"native": 5, "generic": 6, "offload": 7}  # IFLA_XDP_DRV_PROG_ID, _SKB_PROG_ID, _HW_PROG_ID
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 _ATTACHED = {0: "none", 1: "native", 2: "generic", 3: "offload", 4: "several"}
 
@@ -28,6 +30,7 @@ class Link:
 
     peer_netns: -1 when the peer is in the same namespace, else this namespace's id of the peer's. port_of: the kind of device that this
     one is a port of (bridge, bond, vrf, openvswitch, …), "" for none. address: the link-layer address.
+    xdp: none, native, generic, offload, or several; xdp_program: its id, of several the host's; xdp_programs: each by its mode.
     up: it was taken up (IFF_UP); carrier: the link carries packets. min_mtu, max_mtu: in bytes; 0: the driver names none.
     """
 
@@ -47,6 +50,11 @@ class Link:
     carrier: bool = False
     min_mtu: int = 0
     max_mtu: int = 0
+    xdp_programs: Mapping[str, int] = field(default_factory=dict)
+
+    def xdp_mode_of(self, program: int) -> str:
+        """The mode in which this program runs here; "": it does not."""
+        return next((mode for mode, number in self.xdp_programs.items() if number == program), "")
 
 
 def get(device: str) -> Link:
@@ -100,13 +108,15 @@ def _decode(answer: bytes) -> Link:
     info = attributes(found.get(_IFLA_LINKINFO, b""))
     xdp = attributes(found.get(_IFLA_XDP, b""))
     netnsid = found.get(_IFLA_LINK_NETNSID)
+    programs = {mode: number(xdp[kind]) for mode, kind in _XDP_SLOTS.items() if kind in xdp}
     return Link(
         ifindex=ifindex,
         name=text(found[_IFLA_IFNAME]),
         mtu=number(found[_IFLA_MTU]),
         kind=text(info.get(_IFLA_INFO_KIND, b"")),
         xdp=_ATTACHED.get(number(xdp.get(_IFLA_XDP_ATTACHED, b"\0")), "unknown"),
-        xdp_program=number(xdp.get(_IFLA_XDP_PROG_ID, b"\0")),
+        xdp_program=number(xdp.get(_IFLA_XDP_PROG_ID, b"\0")) or next(iter(programs.values()), 0),
+        xdp_programs=programs,
         tx_queues=number(found.get(_IFLA_NUM_TX_QUEUES, b"\1")),
         rx_queues=number(found.get(_IFLA_NUM_RX_QUEUES, b"\1")),
         peer=number(found.get(_IFLA_LINK, b"\0")),

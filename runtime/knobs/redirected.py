@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import errno
 
-from runtime.backends import netdev
+from runtime.backends import link, netdev
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Device
 from runtime.knobs import Refusal, Value, Wanted, refused
 
 
 class SendsRedirected:
-    """Nothing is changed: it can when the step runs, or the wish is refused."""
+    """Nothing is changed: it can when the step runs, or the wish is refused. A device that is down is not judged."""
 
     resets = False
     after: tuple[str, ...] = ()
@@ -25,11 +25,13 @@ class SendsRedirected:
 
     def read(self) -> Value:
         try:
+            if not link.get(self._device.name).up:  # it sends nothing at all yet, and veth knows only when both ends are up: `netc verify` asks again
+                return "sends"
             return "sends" if "ndo-xmit" in netdev.xdp_features(self._device.ifindex) else "cannot send"
         except NetlinkError as error:
             if error.errno == errno.ENOENT:  # a kernel before 6.3 has no such family, and asks nobody either
                 return "sends"
-            raise refused("NETDEV_CMD_DEV_GET", error) from None
+            raise refused("RTM_GETLINK, NETDEV_CMD_DEV_GET", error) from None
 
     def resolve(self, wanted: Wanted) -> Value:
         return "sends"

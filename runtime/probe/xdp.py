@@ -14,6 +14,7 @@ from typing import NamedTuple
 from compiler.tables import drivers
 from runtime.backends import bpf, link, netdev, xdp_netlink
 from runtime.backends.link import Link
+from runtime.probe import offload_maps
 from runtime.probe.asking import Facts, ask, refusal
 from runtime.steps import port_reset
 
@@ -45,10 +46,10 @@ def ask_xdp(facts: Facts, found: Link, driver: str, release: str, attempt: bool)
     if attempt:
         tried = _try(found)
         told["tried"] = tried.words or _TAKEN
-        native = not tried.words or found.xdp == "native"  # what is attached natively shows it, too
+        native = not tried.words or "native" in found.xdp_programs  # what is attached natively shows it, too
         if offload:
             told["offload-tried"] = _try_offload(found) or "attached on the NIC, and taken off again"
-            offload = told["offload-tried"].startswith("attached") or found.xdp == "offload"
+            offload = told["offload-tried"].startswith("attached") or "offload" in found.xdp_programs
     if native and _UNRUN in drivers.quirks(driver, release):
         native, told["not-executed"] = False, "known of this driver: native programs are attached and never run"
         if attempt:
@@ -59,6 +60,7 @@ def ask_xdp(facts: Facts, found: Link, driver: str, release: str, attempt: bool)
         "native": native,
         "generic": True,
         "offload": offload,
+        "offload_maps": offload_maps.largest(found.ifindex, told) if attempt and offload else {"elements": 0, "value_size": 0},
         "metadata": native,
         "cpumap_metadata": native and keeps_metadata(release),
         "redirect": "redirect" in declared,

@@ -10,24 +10,29 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runtime.backends import bpf, bpf_others, link, xdp_netlink
+from compiler.bundle import NIC_HOOK
+from runtime.backends import bpf, bpf_others, link
 from runtime.context import Context, Device
 from runtime.steps import StepError
 from runtime.steps.foreign_kept import Keeper
 
+_IP_LINK = {"native": "xdpdrv", "generic": "xdpgeneric", "offload": "xdpoffload"}
 _NEEDS = "taking over needs CAP_SYS_ADMIN (a program can be had by its id with nothing less): run it as root with all capabilities"
 
 
-def refuse(text: str, device: Device) -> StepError:
-    """Somebody else's program: named with all that can be known of it, and what to do."""
+def refuse(text: str, device: Device, program: int = 0) -> StepError:
+    """Somebody else's program, or the one that is there: named with all that can be known of it, and what to do."""
     seen = link.get(device.name)
-    said = bpf_others.origin_of(seen.xdp_program)
-    words = f"{device.name} already runs XDP {said.words if said else f'program {seen.xdp_program}'} ({seen.xdp}), which is not netc's{_whose(said)}"
-    by = _link_of(device, seen.xdp_program)
+    program = program or seen.xdp_program
+    mode = seen.xdp_mode_of(program) or seen.xdp
+    said = bpf_others.origin_of(program)
+    words = f"{device.name} already runs XDP {said.words if said else f'program {program}'} ({mode}), which is not netc's{_whose(said)}"
+    by = _link_of(device, program)
     if by is not None:
         held = "; ".join(bpf_others.holders(by.id)) or "whoever made it"
         return StepError(text, f"{words}; it is on bpf_link {by.id}, held by {held}", "end what holds the link: no other program can take its place until then")
-    mend = f"take it off first (ip link set dev {device.name} xdp off), write `xdp none`, or replace it until `netc remove`: --take-over"
+    slot = _IP_LINK[mode] if mode in _IP_LINK and (mode == "offload" or seen.xdp == "several") else "xdp"
+    mend = f"take it off first (ip link set dev {device.name} {slot} off), write `xdp none`, or replace it until `netc remove`: --take-over"
     return StepError(text, words, mend)
 
 
@@ -45,18 +50,24 @@ def found(context: Context, device: Device, generation: int) -> int:
         return kept.program
     if not context.take_over:
         return 0
-    seen = link.get(device.name)
-    if not seen.xdp_program or seen.xdp_program in set(_own(context)):
+    theirs = others(context, device)
+    if not theirs:
         return 0
     text = f"take over {device.name}"
-    if seen.xdp not in xdp_netlink.MODES:
-        raise StepError(text, f"XDP programs run there in {seen.xdp} modes at once", "take them off first: ip link set dev DEVICE xdp off")
-    with opened(text, seen.xdp_program):
-        if _link_of(device, seen.xdp_program) is not None:
-            raise refuse(text, device)
+    if len(theirs) > 1:
+        raise StepError(text, f"XDP programs of others run there in several modes at once: {', '.join(map(str, theirs))}", "take all but one off first (ip link set dev DEVICE xdpoffload off)")
+    with opened(text, theirs[0]):
+        if _link_of(device, theirs[0]) is not None:
+            raise refuse(text, device, theirs[0])
     if kept is not None:
-        raise StepError(text, f"program {kept.program} is kept for it already, and {seen.xdp_program} is another one", "take the policy off first: netc remove")
-    return seen.xdp_program
+        raise StepError(text, f"program {kept.program} is kept for it already, and {theirs[0]} is another one", "take the policy off first: netc remove")
+    return theirs[0]
+
+
+def others(context: Context, device: Device) -> list[int]:
+    """The XDP programs on a device that are not netc's, in whatever mode."""
+    own = set(_own(context))
+    return [program for program in link.get(device.name).xdp_programs.values() if program not in own]
 
 
 def _own(context: Context) -> Iterator[int]:
@@ -64,7 +75,7 @@ def _own(context: Context) -> Iterator[int]:
     from runtime.steps import xdp_pins
 
     directory = xdp_pins.links(context)
-    for path in sorted(directory.glob("*-xdp")) if directory.is_dir() else ():
+    for path in sorted((*directory.glob("*-xdp"), *directory.glob(f"*-{NIC_HOOK}"))) if directory.is_dir() else ():
         with xdp_pins.opened_if_there(path) as found:
             if found is not None:
                 yield bpf.link_info(found).prog_id

@@ -53,13 +53,14 @@ class TakeOff:
 
     def do(self) -> None:
         seen = link.get(self.device.name)
-        if seen.xdp_program != self.program:
+        mode = seen.xdp_mode_of(self.program)
+        if not mode:
             raise StepError(self.text, f"program {seen.xdp_program} runs there by now", "see what changed it, then apply again")
         with foreign_program.opened(self.text, self.program) as program:
             try:
-                self._keep(program, seen.xdp)
+                self._keep(program, mode)
                 foreign_gate.close(self.device)
-                _netlink(self.text, xdp_netlink.detach, self.device.ifindex, program, seen.xdp)
+                _netlink(self.text, xdp_netlink.detach, self.device.ifindex, program, mode)
             except BaseException:
                 self.undo()
                 raise
@@ -156,12 +157,12 @@ class PutBack:
         if not _is_there(self.item):
             return
         foreign_gate.close(self._device())
-        if link.get(self.item.device).xdp_program == self.item.program:
+        if link.get(self.item.device).xdp_mode_of(self.item.program):
             with _pinned(self.context, self.item) as program:
                 _netlink(self.text, xdp_netlink.detach, self.item.ifindex, program, self.item.mode)
 
     def check(self) -> None:
-        if _is_there(self.item) and (seen := link.get(self.item.device)).xdp_program != self.item.program:
+        if _is_there(self.item) and not (seen := link.get(self.item.device)).xdp_mode_of(self.item.program):
             raise StepError(self.text, f"program {seen.xdp_program} runs there", "see what changed it")
 
     def _device(self) -> Device:
@@ -192,7 +193,7 @@ class Forget:
 
 def put_back(context: Context, item: KeptProgram) -> None:
     """Attach a kept program again, unless it runs. Raises StepError, and then it is still kept."""
-    if not _is_there(item) or link.get(item.device).xdp_program == item.program:
+    if not _is_there(item) or link.get(item.device).xdp_mode_of(item.program):
         return
     with _pinned(context, item) as program:
         _netlink(f"put XDP program {item.program} back on {item.device}", xdp_netlink.attach, item.ifindex, program, item.mode)

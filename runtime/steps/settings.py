@@ -44,6 +44,7 @@ class SettingStep:
         self._queue_files: list[tuple[Setting, Knob, Value]] = []
         self.saved: dict[str, Value] | None = None
         self.skipped: list[tuple[Setting, str]] = []
+        self._instead: SettingStep | None = None
         self.rounded = ""  # "asked 1000, the driver took 1024"
         names_queues = wanted is not None and setting.group in ("ntuple", "rss-context")  # fewer channels are refused while one that goes is named
         self.resets = turn.resets or names_queues  # it comes before the programs do (runtime.plan)
@@ -73,8 +74,12 @@ class SettingStep:
                     refusal = Refusal(refusal.words, "set it by hand to that value, then do this again")
                 raise refusal_error(self.setting, refusal, self._device) from None
             self._skip(refusal.words)
+            self._put_back_earlier()
 
     def undo(self) -> None:
+        if self._instead is not None:
+            self._instead.undo()
+            return
         if self.saved is None:
             self._keep_as_before()
             return
@@ -184,6 +189,17 @@ class SettingStep:
         else:
             self._kept.forget(self._device, self.setting)
 
+    def _put_back_earlier(self) -> None:
+        """What is skipped does not stay as an earlier policy had it, which nobody asks for any more."""
+        kept = self._kept.get(self._device, self.setting)
+        if kept is None:
+            return
+        self._instead = SettingStep(self._context, self.setting, self._knob, kept.before)
+        try:
+            self._instead.do()
+        except StepError as error:
+            self._skip(f"{self.skipped[0][1]}; it stays as the policy before had it: {error.words}")
+
     def _skip(self, words: str) -> None:
         self.skipped = [(self.setting, words)]
         self.text = f"{place(self.setting)}: skipped, {words}"
@@ -241,7 +257,7 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     What netc changed before is known from the state directory, not from `old`: it is true also after a crash.
     """
     wanted = sorted((*new.settings, *implied.settings(new)) if new else (), key=_rank)
-    keys = {knob_key(device_name(context, setting), setting) for setting in wanted}
+    keys = {knob_key(device_name(context, setting), setting) for setting in wanted if not _left_by_an_earlier_policy(context, setting)}
     leaving = _leaving(context, keys)
     made = _restores(context, [saved for saved in leaving if not queue_settings.is_only_kept(saved.setting)])
     changed: set[str] = {step.setting.group for step in made if isinstance(step, SettingStep)}
@@ -257,6 +273,22 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         made += _restores(context, [saved for saved in leaving if queue_settings.is_only_kept(saved.setting)])
     settings_order.place(context, new, [step for step in made if isinstance(step, SettingStep)])
     return made
+
+
+def _left_by_an_earlier_policy(context: Context, setting: Setting) -> bool:
+    """Whether a preferred setting cannot be had while its knob still has an earlier policy's value: nobody asks for that one any more."""
+    if not setting.prefer or SavedSettings(context.state).get(device_name(context, setting), setting) is None:
+        return False
+    try:
+        turn = knob(context, setting)
+        turn.read()
+    except Refusal:
+        return False  # there is no such knob any more, and nothing that could be given back
+    try:
+        turn.resolve(setting.value)
+    except Refusal:
+        return True
+    return False
 
 
 def _leaving(context: Context, wanted: set[str]) -> list[Saved]:

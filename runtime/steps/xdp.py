@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import TypeVar
 
-from compiler.bundle import Bundle, Code
-from runtime import objects
+from compiler.bundle import NIC_HOOK, Bundle, Code
+from runtime import nic_counters, objects
 from runtime import slots as slot_tables
-from runtime.backends import bpf, link
+from runtime.backends import bpf
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context
 from runtime.state import Store
-from runtime.steps import Step, StepError, foreign_kept, foreign_program, foreign_xdp, xdp_pins, xdp_trial
+from runtime.steps import Step, StepError, foreign_kept, foreign_program, foreign_xdp, xdp_offload, xdp_pins, xdp_trial
 from runtime.steps.xdp_attach import AttachStep, DetachStep
 from runtime.steps.xdp_load import CleanStep, LoadStep
 from runtime.steps.xdp_slots import MoveStep
 
 __all__ = ["assign_slots", "read_counters", "steps"]
 
-_ORDER = ("tcx_egress", "tcx_ingress", "xdp")  # the carrier is there before XDP hands on
+_ORDER = ("tcx_egress", "tcx_ingress", "xdp", NIC_HOOK)  # the carrier is there before XDP hands on; the host judges before the NIC saves it work
+Hook = TypeVar("Hook")
 
 
 def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: int) -> list[Step]:
@@ -30,6 +32,7 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
         objects.validate(new)
         _refuse_foreign(context, wanted)
         made.append(LoadStep(context, new, generation, tuple(nic for nic, _, _ in moves), old))
+        made += xdp_offload.loading(context, new, old, generation)
         if any(item.never for item in new.sets) or (context.trial and new.sets):
             from runtime.steps import set_never
 
@@ -42,8 +45,10 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     ends: list[Step] = []
     if context.trial:
         _refuse_foreign_trial(context, here, [*close, *back], generation)
-        flips, ends = xdp_trial.steps(context, here, had.keys(), leaving, generation)
-        made += flips
+        flips, ends = xdp_trial.steps(context, _of_hosts(here), _of_hosts(had), _of_hosts(leaving), generation)
+        before, behind = xdp_offload.on_trial(context, new, old, generation)
+        made += [*before, *flips]
+        ends += behind
     else:
         made += _attaching(context, here, had, generation)
         made += [*close, *(DetachStep(context, code, mode) for code, mode in leaving.values()), *back]
@@ -52,6 +57,11 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     if wanted or had:
         made.append(CleanStep(context, new if wanted else None, generation))
     return made
+
+
+def _of_hosts(hooks: Mapping[tuple[str, str], Hook]) -> dict[tuple[str, str], Hook]:
+    """Without what NICs run."""
+    return {key: found for key, found in hooks.items() if key[1] != NIC_HOOK}
 
 
 def _left(context: Context, new: Bundle | None, ended: list[Code]) -> list[str]:
@@ -87,10 +97,19 @@ def assign_slots(bundle: Bundle, known: Mapping[str, Mapping[str, int]]) -> dict
 
 
 def read_counters(context: Context, bundle: Bundle, nics: Collection[str] | None = None) -> dict[str, tuple[int, int]]:
-    """Counter name → (packets, bytes) of every BPF program, summed over CPUs; a name on several nics over these. `nics`: of those alone.
+    """Counter name → (packets, bytes) of every BPF program, summed over CPUs, and over host and NIC; a name on several nics over these. `nics`: of those alone.
 
     Raises StepError.
     """
+    found = read_hosts(context, bundle, nics)
+    for name, (packets, octets) in nic_counters.read(context, [item for item in bundle.offloads if nics is None or item.nic in nics]).items():
+        before = found.get(name, (0, 0))
+        found[name] = (before[0] + packets, before[1] + octets)
+    return found
+
+
+def read_hosts(context: Context, bundle: Bundle, nics: Collection[str] | None = None) -> dict[str, tuple[int, int]]:
+    """The part of it that the host's programs counted. Raises StepError."""
     slots = Store(context.state).slots()
     found: dict[str, tuple[int, int]] = {}
     for nic in dict.fromkeys(code.nic for code in bundle.programs if nics is None or code.nic in nics):
@@ -114,7 +133,7 @@ def read_counters(context: Context, bundle: Bundle, nics: Collection[str] | None
 
 
 def _programs(bundle: Bundle | None) -> dict[tuple[str, str], Code]:
-    return {(code.nic, code.hook): code for code in (bundle.programs if bundle else ())}
+    return {(code.nic, code.hook): code for code in (*(bundle.programs if bundle else ()), *xdp_offload.codes(bundle))}
 
 
 def _ordered(programs: dict[tuple[str, str], Code]) -> list[tuple[tuple[str, str], Code]]:
@@ -122,7 +141,9 @@ def _ordered(programs: dict[tuple[str, str], Code]) -> list[tuple[tuple[str, str
 
 
 def _mode(bundle: Bundle | None, code: Code) -> str:
-    """native or generic, as the policy says for the nic; never chosen here."""
+    """native or generic, as the policy says for the nic, offload for what the NIC runs; never chosen here."""
+    if code.hook == NIC_HOOK:
+        return xdp_offload.MODE
     if code.hook != "xdp":
         return ""
     said = next((nic.xdp for nic in bundle.nics if nic.name == code.nic), "") if bundle else ""
@@ -148,14 +169,8 @@ def _refuse_foreign(context: Context, wanted: dict[tuple[str, str], Code]) -> No
         if code.hook != "xdp":
             continue
         try:
-            seen = link.get(device.name).xdp_program
+            theirs = foreign_program.others(context, device)
         except NetlinkError as error:
             raise StepError(f"read {device.name}", error.words) from None
-        if seen and seen != _own(context, code) and not context.take_over:
-            raise foreign_program.refuse(f"attach {code.name}", device)
-
-
-def _own(context: Context, code: Code) -> int:
-    """The program that netc's link runs now, 0 without one."""
-    with xdp_pins.opened_if_there(xdp_pins.link_path(context, code)) as found:
-        return bpf.link_info(found).prog_id if found is not None else 0
+        if theirs and not context.take_over:
+            raise foreign_program.refuse(f"attach {code.name}", device, theirs[0])

@@ -14,14 +14,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compiler.bundle import Code
+from compiler.bundle import NIC_HOOK, Code
 from runtime import objects
 from runtime.backends import bpf, link
 from runtime.backends.netlink import NetlinkError
 from runtime.context import Context, Device
 from runtime.steps import StepError, foreign_program, port_reset, xdp_pins
 
-_FLAGS = {"native": bpf.XDP_FLAGS_DRV, "generic": bpf.XDP_FLAGS_SKB}
+_XDP = ("xdp", NIC_HOOK)
+_FLAGS = {"native": bpf.XDP_FLAGS_DRV, "generic": bpf.XDP_FLAGS_SKB, "offload": bpf.XDP_FLAGS_HW}
 _MENDS = {
     errno.EOPNOTSUPP: "the driver has no native XDP, or none as the device is set up now: write `xdp generic`, or `xdp none` for nft alone",
     errno.ERANGE: "the MTU is too large for native XDP on this driver: lower it",
@@ -29,10 +30,12 @@ _MENDS = {
     errno.EPERM: "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
 }
 
+_NO_OFFLOAD = "the NIC takes no program as it is set up now: probe it again (netc probe DEV --try), or write `xdp native`"
+
 
 def _kept(code: Code, mode: str, device: str) -> AbstractContextManager[list[str]]:
-    """A driver may reset its port for a native program that goes on or off; generic XDP and tcx are the kernel's own."""
-    return port_reset.outlived(device, same_queues=True) if device and code.hook == "xdp" and mode == "native" else nullcontext([])
+    """A driver may reset its port for a program that goes on or off in it or in the NIC; generic XDP and tcx are the kernel's own."""
+    return port_reset.outlived(device, same_queues=True) if device and code.hook in _XDP and mode != "generic" else nullcontext([])
 
 
 def _elsewhere(ifindex: int, device: Device) -> str:
@@ -45,7 +48,7 @@ def _elsewhere(ifindex: int, device: Device) -> str:
 
 @dataclass(slots=True)
 class AttachStep:
-    """Attach generation N's program, or update the link. mode: native, generic (XDP); `had`: the old bundle has this hook too.
+    """Attach generation N's program, or update the link. mode: native, generic, offload (XDP); `had`: the old bundle has this hook too.
 
     saved: whether a link was there and was updated. warnings: what the device lost over it and did not get back. trial: not the program itself, but the one that calls it until the trial's end (xdp_trial).
     """
@@ -63,8 +66,8 @@ class AttachStep:
 
     @property
     def text(self) -> str:
-        mode = f" {self.mode}" if self.code.hook == "xdp" else ""
-        return f"{'replace' if self.had else 'attach'} {self.code.name} on {self._device().name} ({self.code.hook}{mode}){' on trial' if self.trial else ''}"
+        hook = f"xdp {self.mode}" if self.code.hook in _XDP else self.code.hook
+        return f"{'replace' if self.had else 'attach'} {self.code.name} on {self._device().name} ({hook}){' on trial' if self.trial else ''}"
 
     def do(self) -> None:
         device = self._device()
@@ -77,7 +80,7 @@ class AttachStep:
                     return
             path.unlink(missing_ok=True)  # a link whose device is gone
             with _kept(self.code, self.mode, device.name) as self.warnings:
-                made = bpf.link_create(program, device.ifindex, self._attach_type(), _FLAGS[self.mode] if self.code.hook == "xdp" else 0)
+                made = bpf.link_create(program, device.ifindex, self._attach_type(), _FLAGS[self.mode] if self.code.hook in _XDP else 0)
             try:
                 bpf.pin(made, path)
             finally:
@@ -112,7 +115,7 @@ class AttachStep:
                 raise StepError(self.text, _elsewhere(info.ifindex, device), "apply the policy again")
             if info.prog_id != wanted:
                 raise StepError(self.text, f"the link runs program {info.prog_id}, not {wanted}", "apply the policy again")
-            if self.code.hook == "xdp" and (seen := link.get(device.name)).xdp != self.mode:
+            if self.code.hook in _XDP and self.mode not in (seen := link.get(device.name)).xdp_programs:
                 raise StepError(self.text, f"the device runs XDP as {seen.xdp}", f"take it off and apply again (netc remove, netc apply): no update changes the mode of what is attached; or write `xdp {seen.xdp}`")
 
     def _update(self, found: int, program: int) -> None:
@@ -152,7 +155,7 @@ class AttachStep:
         return xdp_pins.root_path(self.context, self.code.name) if self.trial else self._program(self.generation)
 
     def _attach_type(self) -> int:
-        return objects.HOOKS[self.code.hook][1]
+        return bpf.XDP if self.code.hook in _XDP else objects.HOOKS[self.code.hook][1]
 
     def _device(self) -> Device:
         try:
@@ -171,9 +174,9 @@ class AttachStep:
             raise StepError(f"read {device.name}", error.words) from None
 
     def _refusal(self, error: bpf.BpfError, device: Device) -> StepError:
-        if error.errno in (errno.EBUSY, errno.EEXIST) and self.code.hook == "xdp":
-            return foreign_program.refuse(self.text, device)
-        mend = _MENDS.get(error.errno or 0, "")
+        if error.errno in (errno.EBUSY, errno.EEXIST) and self.code.hook in _XDP:
+            return foreign_program.refuse(self.text, device, next(iter(foreign_program.others(self.context, device)), 0))
+        mend = _NO_OFFLOAD if self.mode == "offload" and error.errno != errno.EPERM else _MENDS.get(error.errno or 0, "")
         if self.code.hook == "xdp" and self.mode == "native":
             from runtime import driver_hints
 
@@ -183,18 +186,19 @@ class AttachStep:
 
 @dataclass(slots=True)
 class DetachStep:
-    """A hook that the new bundle does not use: its program comes off, once another stage judges."""
+    """A hook that the new bundle does not use: its program comes off, once another stage judges. before: the undo takes a generation before this one (0: any)."""
 
     context: Context
     code: Code
     mode: str
     phase: str = "flip"
     flips: str = "xdp off"
+    before: int = 0
     warnings: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
-        return f"take {self.code.name} off ({self.code.hook})"
+        return f"take {self.code.name} off ({'xdp offload' if self.code.hook == NIC_HOOK else self.code.hook})"
 
     def do(self) -> None:
         path = xdp_pins.link_path(self.context, self.code)
@@ -211,6 +215,8 @@ class DetachStep:
     def undo(self) -> None:
         """Attach the newest generation that has the program again: programs are only cleaned up after the commit."""
         for generation in xdp_pins.generations(self.context):
+            if self.before and generation >= self.before:
+                continue
             with xdp_pins.opened_if_there(xdp_pins.program_path(self.context, self.code.name, generation)) as program:
                 if program is not None:
                     AttachStep(self.context, self.code, generation, self.mode, False).do()

@@ -56,8 +56,8 @@ class LoadStep:
         for path in {*map(Path, self.saved), *self._came()}:
             path.unlink(missing_ok=True)
         if not xdp_pins.generations(self.context):
-            for path in (xdp_pins.maps, xdp_pins.links):
-                xdp_pins.remove_empty(path(self.context))
+            for place in (xdp_pins.maps, xdp_pins.links):
+                xdp_pins.remove_empty(place(self.context))
             owner.unmark_pins(self.context)
         elif self.marked is not None:
             owner.unmark_pins(self.context, self.marked)
@@ -110,7 +110,7 @@ class LoadStep:
                 return os.dup(found)
         made = objects.create_map(item)
         try:
-            objects.fill_map(made, item)
+            objects.fill_map(made, item, self.bundle)
             self._fill_known(made, item)
             bpf.pin(made, path)
         except BaseException:
@@ -200,7 +200,7 @@ def persistent(context: Context, bundle: Bundle | None, generation: int) -> set[
         return set()
     owners = [item for nic in {code.nic for code in bundle.programs} for _, item, _ in xdp_slots.owned(bundle, nic, {})]
     kept = (item for item in (*bundle.maps, *owners) if item.scope == "persistent")
-    return {xdp_pins.map_path(context, item, generation) for item in kept}
+    return {*(xdp_pins.map_path(context, item, generation) for item in kept), *(xdp_pins.nic_map_path(context, item) for item in bundle.offloads)}
 
 
 def _refusal(error: OSError) -> StepError:

@@ -1,6 +1,7 @@
 """Where netc's BPF objects are pinned: the names in the bpf file system, and nothing else.
 
     <bpffs>/maps/<map>~<shape>   persistent maps; a map of another type or size is another pin, so both generations can be there
+    <bpffs>/maps/<program>~<hash>  counters in a NIC, by what is counted where
     <bpffs>/gen-<N>/<object>     generation maps and programs of generation N
     <bpffs>/trial/<program>      what runs while a generation is on trial, and what it needs (xdp_trial)
     <bpffs>/links/<nic>-<hook>   what is attached
@@ -11,6 +12,7 @@ bpffs refuses dots in names (kernel/bpf/inode.c): they become `~`, and a slash `
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ from runtime.backends import bpf
 from runtime.context import Context
 
 if TYPE_CHECKING:
-    from compiler.bundle import Code
+    from compiler.bundle import Code, Offload
     from runtime.set_view import AnyMap
 
 _PREFIX = "gen-"
@@ -59,6 +61,12 @@ def map_path(context: Context, item: AnyMap, number: int) -> Path:
         return generation(context, number) / pin_name(item.name)
     shape = f"{item.kind}-{item.key_size}-{item.value_size}-{item.max_entries}-{item.flags}"
     return maps(context) / f"{pin_name(item.name)}~{shape}"
+
+
+def nic_map_path(context: Context, item: Offload) -> Path:
+    """The pin of the counters of a NIC's own program: two programs that count the same in the same places share it."""
+    places = f"{item.elements} {item.value_size} {' '.join(item.counters)}"
+    return maps(context) / f"{pin_name(item.name)}~{hashlib.sha256(places.encode()).hexdigest()[:16]}"
 
 
 def program_path(context: Context, name: str, number: int) -> Path:

@@ -44,3 +44,13 @@ def test_the_target_runs_a_program_and_losing_the_way_out_is_noticed(host: Host)
     host.netc("verify")
     host.netc("remove")
     assert "xdp" not in json.loads(host.run("ip", "-d", "-j", "link", "show", "lan0"))[0]
+
+
+def test_a_device_that_is_down_is_asked_once_it_is_up(host: Host) -> None:
+    """It sends nothing at all yet, and a boot may bring it up after the policy; verify then tells."""
+    lan(host)
+    host.run("ip", "link", "set", "lan0", "down")
+    host.netc("apply", host.write(policy()))
+    host.netc("verify")
+    host.run("ip", "link", "set", "lan0", "up")
+    assert "lan0 does not send" in host.netc("verify", status=1).stdout or "cannot send, not sends" in host.netc("verify", status=1).stdout

@@ -120,6 +120,21 @@ def test_what_was_preferred_and_refused_promises_nothing(host: Host) -> None:
     assert found["result"] == "no traffic" and "tells neither the NIC nor XDP nor RPS" in found["detail"]
 
 
+def test_a_preferred_cpu_that_is_not_there_is_skipped(host: Host) -> None:
+    """Its packets stay where they came, and the rest of the policy is in force; a rule that requires the CPU is refused."""
+    policy = program(ir.Rule("all", "pass", ir.Const(True), text="pass"))
+    for prefer, status in ((True, 0), (False, 1)):
+        rule = ir.SteerRule("dns", DNS, ir.Target("cpus", (200,)), prefer, text="udp dport 53 to cpus 200")
+        steer = ir.Steer("wan.steer", "wan", (rule,), None)
+        wanted = made(ir.Program(nics=(ir.Nic("wan", "wan0", "native"),), chains=policy.chains, steers=(steer,)))
+        told = host.netc("apply", host.write(wanted), status=status)
+        assert "CPU 200 is not online here" in told.stdout + told.stderr
+    with traffic(host, udp(53)):
+        (found,) = steering(host)
+    assert found["result"] == "no traffic" and "tells neither the NIC nor XDP nor RPS" in found["detail"]
+    assert host.counts()["steer", "wan.steer.dns"] > 0
+
+
 def test_rfs_has_the_last_word_over_rps(host: Host) -> None:
     """A socket that is read on CPU 0 takes its flow there, and `rps on cpus 1` is not broken for that."""
     settings = (ir.Setting("wan", "rps", "cpus", (1,), text="rps on cpus 1"), ir.Setting("wan", "rfs", "flows", 64, True, text="prefer rfs flows 64"))
@@ -148,6 +163,17 @@ def test_nothing_stays_behind(host: Host) -> None:
         watching.kill()
         watching.wait()
     assert (host.attached(), tcx(host)) == before
+
+
+def test_where_says_what_no_cpu_takes_on(host: Host) -> None:
+    policy = program(ir.Rule("no", "drop", DNS, text="drop udp dport 53"), ir.Rule("all", "pass", ir.Const(True), text="pass"))
+    capture = ir.SteerRule("capture", ir.Is("sctp"), ir.Target("socket", name="capture"), text="sctp to socket capture")
+    steer = ir.Steer("wan.steer", "wan", (capture,), ir.Target("drop"))
+    host.netc("apply", host.write(made(ir.Program(nics=(ir.Nic("wan", "wan0", "native"),), chains=policy.chains, steers=(steer,)))))
+    words = [f"{proto} 203.0.113.9:4000 -> 192.0.2.1:53" for proto in ("udp", "tcp", "sctp")]
+    packets = host.json("where", "wan", *words)["packets"]
+    told = [packet["answers"][1]["why"] for packet in packets]
+    assert told == ["dropped by XDP: wan.in.no", "dropped by XDP: wan.steer.default", "to the AF_XDP socket"]
 
 
 def test_only_an_observer_is_taken_for_one(host: Host) -> None:

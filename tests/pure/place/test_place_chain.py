@@ -109,7 +109,10 @@ def test_several_findings_come_in_source_order() -> None:
 
 
 def test_offload_and_missing_modes_are_refused_not_replaced() -> None:
-    assert errors(program(chain(rule("dns")), xdp="offload"), GENERIC) == [("N701", "nic wan: `xdp offload` is not supported yet")]
+    assert errors(program(chain(rule("dns")), xdp="offload"), GENERIC) == [("N702", "nic wan asks for `xdp offload`, which the target 'generic' does not have")]
+    uncounted = msgspec.structs.replace(GENERIC, name="nfp", xdp=profile.Xdp(offload=True))
+    words = "nic wan: the NIC of the target 'nfp' runs programs, and has no room for their counters"
+    assert errors(program(chain(rule("dns")), xdp="offload"), uncounted) == [("N701", words)]
     none = msgspec.structs.replace(GENERIC, name="e1000", xdp=profile.Xdp(native=False, generic=True))
     assert errors(program(chain(rule("dns"))), none)[0] == ("N702", "nic wan asks for `xdp native`, which the target 'e1000' does not have")
     place.place(program(chain(rule("dns")), xdp="generic"), none)

@@ -139,6 +139,38 @@ def test_a_table_of_another_size_waits_for_its_channels(nic: Nic, context: Conte
     assert nic.tables[0] == [1] * 16 and SavedSettings(context.state).all() == {}
 
 
+@pytest.mark.parametrize("most", [8, 100], ids=["told", "refused-when-written"])
+def test_a_wish_that_is_skipped_leaves_nothing_of_the_policy_before(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """By the device's own limit, or only when it is written: then the channels are the device's again, not the earlier policy's."""
+
+    def put(_device: str, _group: str, values: dict[str, int]) -> None:
+        if values["combined"] > 8:
+            raise NetlinkError(errno.EINVAL, "no more than 8")
+        nic.queues = values["combined"]
+
+    monkeypatch.setattr(ethtool, "get", lambda device, group: ethtool.Values({"combined": nic.queues}, {"combined": most}))
+    monkeypatch.setattr(ethtool, "put", put)
+    turn(context, QUEUES)
+    wish = Setting("wan", "channels", "combined", 16, True, "p.netc", 8, "prefer queues 16")
+    made = turn(context, wish)
+    assert nic.queues == 8 and SavedSettings(context.state).all() == {} and settings.skipped(made)
+    for step in reversed(made):
+        step.undo()
+    assert nic.queues == 2 and SavedSettings(context.state).keeps("fake9", "channels")
+
+
+def test_a_knob_that_has_gone_with_its_device_is_skipped(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels(nic, monkeypatch)
+    wish = Setting("wan", "channels", "combined", 2, True, "p.netc", 8, "prefer queues 2")
+    turn(context, wish)
+
+    def gone(_device: str, _group: str) -> ethtool.Values:
+        raise NetlinkError(errno.EOPNOTSUPP)
+
+    monkeypatch.setattr(ethtool, "get", gone)
+    assert settings.skipped(turn(context, wish))
+
+
 def test_a_port_that_negotiates_anew_keeps_its_table(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """igb resets its port for pause frames as for rings."""
     nic.tables[0], nic.configured = [5] * 16, True
