@@ -147,8 +147,8 @@ class Apt:
 
 
 def _is_elsewhere(text: str) -> bool:
-    """Does apt say that it does not reach the mirror?"""
-    return any(words in text for words in ("Could not resolve", "failure resolving", "Could not connect", "Unable to connect", "unreachable", "Connection timed out"))
+    """Does apt say that it does not reach the mirror, or that the mirror lacks what is asked for?"""
+    return any(words in text for words in ("Could not resolve", "failure resolving", "Could not connect", "Unable to connect", "unreachable", "Connection timed out", "does not have a Release file", "404  Not Found"))
 
 
 def _complaint(text: str) -> str:
