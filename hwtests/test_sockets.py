@@ -45,7 +45,7 @@ def test_sockets_get_what_the_rule_takes(port: Port, installed: Installed) -> No
     by_flow = {(int(frame[68:72], 16), dport(frame)): queue for queue, frame in got}
     if port.profile["rss"]["indirection"] > 1 and port.profile["rss"]["fields"]:
         assert by_flow == flows.predicted(port, sent)
-        assert len(set(by_flow.values())) == len(set(ethtool.table(port)))
+        assert installed.plan["skipped"] or {"src-port", "dst-port"} <= set(ethtool.hash_fields(port))
     counted = installed.counters()
     assert [counted["wan.steer.taken"], counted["wan.in.nine"]] == [2 * FLOWS, FLOWS]
     installed.verify()
