@@ -72,7 +72,7 @@ class _Steer:
         if isinstance(item, syntax.SteerHash):
             self._hash(item)
         elif isinstance(item, syntax.SteerCpus):
-            if cpus := self._numbers(item.cpus, _CPUS):
+            if cpus := self._in_order(item.cpus) if item.kind == "xps" else self._numbers(item.cpus, _CPUS):
                 self._set(item, item.kind, "cpus", cpus)
         elif isinstance(item, syntax.SteerFlows):
             self._flows(item)
@@ -174,6 +174,10 @@ class _Steer:
         ranges = self.scope.ranges(words, type)
         return tuple(number for low, high in ranges or () for number in range(low, high + 1))
 
+    def _in_order(self, words: tuple[syntax.Word, ...]) -> tuple[int, ...]:
+        """CPUs as they are written, the first for queue 0: `1, 0` is not `0-1`, and one may serve several queues."""
+        return tuple(cpu for word in words for cpu in self._numbers((word,), _CPUS))
+
     def _queues(self, node: syntax.SteerQueues) -> None:
         """`queues 8 on cpus 0-7`: channels, and for IRQs and XPS the CPUs, in the order of the queues."""
         word = self.scope.single(node.count)
@@ -193,7 +197,7 @@ class _Steer:
             return
         self.queues = count, node.span
         self._set(node, "channels", "combined", count)
-        if cpus := self._numbers(node.cpus, _CPUS):
+        if cpus := self._in_order(node.cpus):
             self._set(node, "irq", "cpus", cpus)
             self._set(node, "xps", "cpus", cpus)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 import pytest
@@ -14,7 +13,6 @@ from hwtests.rack.requires import requires
 
 READ = 32  # flows
 PACKETS = 400
-_SENT = re.compile(r"\s*(?:tx_queue_|tx-?)(\d+)(?:_tx)?_(?:queue_)?packets: (\d+)")
 
 
 @requires("cpus>=2")
@@ -48,13 +46,14 @@ def test_interrupts_come_on_their_cpus(port: Port, installed: Installed, cpus: t
     for _ in range(4):  # an interrupt goes to its new CPU with the next but one, and polling that has begun ends where it began
         port.wire.send(flows.udp(port, 5000, 1))
         port.settle()
+    (queue,) = set(flows.queues(port, flows.udp(port, 5000)).values())  # 1, but for QEMU's vmxnet3
     before = interrupts(port)
     came = Counter(frame.way for frame in flows.taken(port, flows.udp(port, 5000, PACKETS), "cpu", int(port.profile["cpus"])))
     after = interrupts(port)
-    assert came == {cpus[1]: PACKETS}
+    assert came == {cpus[queue]: PACKETS}
     grown = {irq: [now - then for now, then in zip(after[irq], before[irq], strict=True)] for irq in after}
-    busiest = max(grown, key=lambda irq: sum(grown[irq]))
-    assert sum(grown[busiest]) > 0 and [count for cpu, count in enumerate(grown[busiest]) if cpu != cpus[1]] == [0] * (len(grown[busiest]) - 1), grown
+    busiest = grown[max(grown, key=lambda irq: sum(grown[irq]))]
+    assert busiest[cpus[queue]] == sum(busiest) > 0, grown
 
 
 def interrupts(port: Port) -> dict[str, list[int]]:
@@ -67,9 +66,9 @@ def interrupts(port: Port) -> dict[str, list[int]]:
 
 @requires("channels.combined>=2", "cpus>=2")
 def test_xps_sends_by_the_cpus_own_queue(port: Port, installed: Installed) -> None:
-    """What a program on CPU i sends leaves by queue i, as the driver counts."""
+    """What a program on CPU i sends leaves by queue i, as the queues' qdiscs count."""
     if len(sent(port)) < 2:
-        pytest.skip(f"{port.identity['driver']} does not count the packets of each transmit queue: ethtool -S")
+        pytest.skip(f"{port.identity['driver']} has one transmit queue, or no qdisc for each: tc qdisc show")
     installed.apply("nic wan { device DEVICE; xdp none }\nsteer wan { queues 2; xps on cpus 0-1 }")
     for cpu in (0, 1):
         before = sent(port)
@@ -91,6 +90,6 @@ for number in range(int(sys.argv[3])):  # a socket each: one keeps the queue tha
 
 
 def sent(port: Port) -> dict[int, int]:
-    """Transmit queue → packets, as the driver counts them."""
-    lines = port.machine.run("ethtool", "-S", port.device, status=None).out.splitlines()
-    return {int(found[1]): int(found[2]) for found in map(_SENT.match, lines) if found}
+    """Transmit queue → packets, as the qdisc of each (under mq) counts them: drivers call their own counts by many names, and some have none."""
+    found = port.machine.json("tc", "-s", "-j", "qdisc", "show", "dev", port.device)
+    return {int(qdisc["parent"].rpartition(":")[2], 16) - 1: qdisc["packets"] for qdisc in found if qdisc.get("parent")}

@@ -92,9 +92,9 @@ def order(steps: list[Planned], removing: bool = False) -> tuple[Planned, ...]:
 
 
 def skipped_of(steps: list[Step]) -> list[Skipped]:
-    """Steps may carry `skipped`: pairs of what is preferred and why it cannot be had."""
+    """Steps may carry `skipped`: pairs of what is preferred and why it cannot be had. Of a statement with several settings the others are had: it is said which is not."""
     return [
-        Skipped(str(getattr(setting, "text", "") or setting), str(words))
+        Skipped(text := str(getattr(setting, "text", "") or setting), f"{setting.key}: {words}" if "," in text and hasattr(setting, "key") else str(words))
         for step in steps
         for setting, words in getattr(step, "skipped", ())
     ]

@@ -36,7 +36,7 @@ def private_flags(port: Port) -> dict[str, str]:
 def table(port: Port) -> list[int]:
     """The RSS indirection table: the queue of each entry."""
     lines = _rss(port).splitlines()
-    rows = [line.split(":")[1].split() for line in lines if line.strip() and line.split(":")[0].strip().isdecimal()]
+    rows = [line.split(":")[1].split() for line in lines if line[:1].isspace() and line.split(":")[0].strip().isdecimal()]  # the key may begin with digits, too
     return [int(queue) for row in rows for queue in row]
 
 

@@ -1,4 +1,4 @@
-"""`python3 -m hwtests.virtual`: fetch the virtual rack, run a command in it, or look around in it."""
+"""`python3 -m hwtests.virtual`: fetch the virtual rack, run a command in it, look around in it, or run the part of its tests that `.ci/run` includes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from hwtests.virtual import part
 from hwtests.virtual.errors import RackError
 from hwtests.virtual.fetch import default_cache, fetch, fetched
 from hwtests.virtual.machine import AGENT, PAIRS, booted, shell
@@ -37,6 +38,10 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(work=_boot)
     command = commands.add_parser("shell", help="a shell on the guest's console; `exit` powers it off")
     command.set_defaults(work=lambda chosen: shell(PAIRS, fetched(chosen.cache), Path.cwd()))
+    command = commands.add_parser("part", help=f"fetch what is missing, boot, and prove each driver; exit status {part.UNAVAILABLE} where it cannot be had here")
+    command.add_argument("--limit", type=float, default=part.LIMIT, help="seconds for all of it (%(default)g)")
+    command.add_argument("options", metavar="OPTION", nargs="*", help="after --, for pytest")
+    command.set_defaults(work=lambda chosen: part.run(chosen.cache, chosen.limit, tuple(chosen.options)))
     return parser
 
 

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from hwtests.virtual.errors import RackError
+from hwtests.virtual.errors import RackError, Unavailable
 
 _LISTS = Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d")
 _ONE_LINE = re.compile(r"^\s*deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>.+?)\s*(?:#.*)?$")
@@ -24,7 +24,7 @@ def codename(release: Path = Path("/etc/os-release")) -> str:
     text = release.read_text() if release.is_file() else ""
     found = re.search(r'^VERSION_CODENAME="?([a-z]+)"?$', text, re.MULTILINE)
     if not found or not re.search(r'^ID="?debian"?$', text, re.MULTILINE) or not shutil.which("apt-get"):
-        raise RackError("the virtual rack is made of Debian's packages, and this is no Debian: fetch it on one (a container will do), "
+        raise Unavailable("the virtual rack is made of Debian's packages, and this is no Debian: fetch it on one (a container will do), "
                         "and copy the cache directory here")  # fmt: skip
     return found.group(1)
 
@@ -45,7 +45,7 @@ def sources(code: str, lists: tuple[Path, ...] = _LISTS) -> str:
             suites = [*(suite for suite in suites if suite != f"{code}-backports"), f"{code}-backports"]
         wanted.append({**entry, "Types": "deb", "Suites": " ".join(suites), "Components": "main"})
     if not has_release:
-        raise RackError(f"no entry of {lists[0]} or {lists[1]} names the suite {code!r} with component main: add one, the rack takes mirror and key from there")
+        raise Unavailable(f"no entry of {lists[0]} or {lists[1]} names the suite {code!r} with component main: add one, the rack takes mirror and key from there")
     return "\n".join("".join(f"{key}: {value}\n" for key, value in entry.items()) for entry in wanted)
 
 
@@ -138,17 +138,24 @@ class Apt:
         try:
             done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True, timeout=_PATIENCE, env={**os.environ, "LC_ALL": "C"})
         except subprocess.TimeoutExpired:
-            raise RackError(f"{program} {' '.join(arguments)}: not done within {_PATIENCE:g} s; try again, what was downloaded stays") from None
+            raise Unavailable(f"{program} {' '.join(arguments)}: not done within {_PATIENCE:g} s; try again, what was downloaded stays") from None
         if done.returncode:
-            raise RackError(f"{program} {' '.join(arguments)}: {_complaint(done.stdout + done.stderr)}")
+            said = done.stdout + done.stderr
+            kind = Unavailable if _is_elsewhere(said) else RackError
+            raise kind(f"{program} {' '.join(arguments)}: {_complaint(said)}")
         return done.stdout
+
+
+def _is_elsewhere(text: str) -> bool:
+    """Does apt say that it does not reach the mirror, or that the mirror lacks what is asked for?"""
+    return any(words in text for words in ("Could not resolve", "failure resolving", "Could not connect", "Unable to connect", "unreachable", "Connection timed out", "does not have a Release file", "404  Not Found"))
 
 
 def _complaint(text: str) -> str:
     """The lines with which apt says why, and the mend for the two usual ones."""
     lines = [line for line in text.splitlines() if line.startswith(("E:", "W:", "Err:"))] or text.splitlines()[-3:]
     why = " ".join(lines)
-    if any(words in why for words in ("Could not resolve", "failure resolving", "Could not connect", "Unable to connect", "unreachable")):
+    if _is_elsewhere(why):
         why += " (no network: with --offline what was fetched before is used)"
     elif "No space left" in why or "enough free space" in why:
         why += " (NETC_RACK_CACHE or --cache names a directory on another disk)"

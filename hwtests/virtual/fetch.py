@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from hwtests.virtual import netdevsim
 from hwtests.virtual.apt import Apt
-from hwtests.virtual.errors import RackError
+from hwtests.virtual.errors import RackError, Unavailable
 
 SERIES = "6.12"  # the long-term kernel that notes and tests were made with
 RUNNING = ("qemu-system-x86", "qemu-system-data", "qemu-system-common", "seabios", "kmod", "busybox-static")
@@ -104,7 +104,7 @@ def choose_kernel(apt: Apt) -> tuple[str, str]:
         for name, other in images:
             if other == version:
                 return name.removeprefix("linux-image-"), version
-    raise RackError(f"no kernel image of series {SERIES} has its linux-source of the same version in the suites that the machine's sources name "
+    raise Unavailable(f"no kernel image of series {SERIES} has its linux-source of the same version in the suites that the machine's sources name "
                     f"(sources: {source[:3]}, images: {images[:3]})")  # fmt: skip
 
 
@@ -117,14 +117,14 @@ def kernel_packages(release: str, version: str) -> tuple[str, ...]:
 
 def _refuse_what_cannot_work(cache: Path) -> None:
     if platform.machine() != "x86_64":
-        raise RackError(f"the virtual rack's guest shares the machine's root and its kernel is for x86-64; this machine is {platform.machine()}")
+        raise Unavailable(f"the virtual rack's guest shares the machine's root and its kernel is for x86-64; this machine is {platform.machine()}")
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RackError(f"{cache}: {error.strerror}; NETC_RACK_CACHE or --cache names another directory") from None
     free = shutil.disk_usage(cache).free
     if free < NEEDED:
-        raise RackError(f"{cache}: {free / 1e9:.1f} GB free, {NEEDED / 1e9:.0f} GB needed; NETC_RACK_CACHE or --cache names a directory on another disk")
+        raise Unavailable(f"{cache}: {free / 1e9:.1f} GB free, {NEEDED / 1e9:.0f} GB needed; NETC_RACK_CACHE or --cache names a directory on another disk")
     netdevsim.refuse_without_tools()
 
 

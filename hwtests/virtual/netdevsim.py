@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from hwtests.virtual.errors import RackError
+from hwtests.virtual.errors import RackError, Unavailable
 
 _PARTS = ("drivers/net/netdevsim/", "drivers/ptp/ptp_mock.c")
 _FLAGS = "-DCONFIG_PTP_1588_CLOCK_MOCK_MODULE=1"
@@ -24,7 +24,7 @@ def refuse_without_tools() -> None:
     """Raises RackError where there is no compiler for a module, naming the packages."""
     missing = [package for program, package in _TOOLS.items() if not shutil.which(program)]
     if missing:
-        raise RackError(f"netdevsim is built from source, and these packages are missing: apt-get install --no-install-recommends {' '.join(missing)}")
+        raise Unavailable(f"netdevsim is built from source, and these packages are missing: apt-get install --no-install-recommends {' '.join(missing)}")
 
 
 def build(root: Path, release: str, say: Callable[[str], None]) -> None:

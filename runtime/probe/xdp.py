@@ -52,6 +52,8 @@ def ask_xdp(facts: Facts, found: Link, driver: str, release: str, attempt: bool)
             offload = told["offload-tried"].startswith("attached") or "offload" in found.xdp_programs
     if native and _UNRUN in drivers.quirks(driver, release):
         native, told["not-executed"] = False, "known of this driver: native programs are attached and never run"
+        if attempt:
+            told["tried"] += "; known of this driver: it is never run"
     told["metadata"] = "not declared by drivers: taken for granted where native XDP is; `netc verify` shows a lost carrier as a gap"
     frags = "rx-sg" in declared
     return {
