@@ -39,7 +39,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of everything in a bundle: immutable, strict."""
 
 
-class Nic(Model):
+class Nic(Model, frozen=True):
     """`index` is the nic's number in mark values. xdp: native, generic, none: how the host's program runs, also where the NIC has one beside it."""
 
     name: Name
@@ -48,7 +48,7 @@ class Nic(Model):
     xdp: str
 
 
-class Map(Model):
+class Map(Model, frozen=True):
     """A BPF map by its symbolic id (what `imm` of an ld_imm64 holds in `Code.code`).
 
     scope: `generation` maps belong to this bundle; `persistent` ones (counters, buckets, dynamic sets) are kept over an apply while
@@ -101,7 +101,7 @@ CONFIG_WORDS = ("ifb_ifindex", "class_base")  # class_base: what a classifier ad
 GENERATION_MINORS = 0x1000  # minor numbers of one generation of tc classes: class_base is a multiple of it
 
 
-class Code(Model):
+class Code(Model, frozen=True):
     """One BPF program. hook: xdp, tcx_ingress, tcx_egress, ifb_egress. `maps` are the symbolic ids that it refers to."""
 
     name: Name
@@ -112,7 +112,7 @@ class Code(Model):
     frags: bool = True
 
 
-class Counter(Model):
+class Counter(Model, frozen=True):
     """One counter of one stage. name: wan.in.ssh, wan.in.default, .control, .handed-on, .seen; wan.steer.x; wan.shape.out.x.
 
     stage: xdp, ingress (nft netdev), conntrack (nft inet), egress, tc, steer. kind: rule, default, control, handed-on, seen, other,
@@ -130,7 +130,7 @@ class Counter(Model):
     program: str = ""
 
 
-class Offload(Model):
+class Offload(Model, frozen=True):
     """The program of a nic that the NIC itself runs. It refers to one array, by the symbolic id OFFLOAD_MAP: its counters, in the order of their
     places, packets and bytes as u64 each, as many in an element as its `value_size` has room for. They are counters of the nic's `in` chain; what is
     counted here never gets to the host's program, so that a total is the sum of both.
@@ -144,7 +144,7 @@ class Offload(Model):
     counters: tuple[Name, ...]
 
 
-class Nft(Model):
+class Nft(Model, frozen=True):
     """libnftables JSON commands of one nic for one table that netc owns (family inet or netdev).
 
     `objects` is the table's whole content: every value is already a JSON object as libnftables-json(5) describes it; the string
@@ -159,7 +159,7 @@ class Nft(Model):
     fence: tuple[msgspec.Raw, ...] = ()
 
 
-class Qdisc(Model):
+class Qdisc(Model, frozen=True):
     """A qdisc to make: kind and options as pyroute2 and tc name them. handle "1:", parent "root" or "1:10"."""
 
     kind: str
@@ -168,7 +168,7 @@ class Qdisc(Model):
     options: dict[str, int | str | None]
 
 
-class LeafQdisc(Model):
+class LeafQdisc(Model, frozen=True):
     """The alternatives for one class's queue, best first; the runtime takes the first that the kernel has."""
 
     parent: str
@@ -177,7 +177,7 @@ class LeafQdisc(Model):
     prefer: bool
 
 
-class TcClass(Model):
+class TcClass(Model, frozen=True):
     """An HTB class. rate, ceil in bit/s; burst, cburst, quantum in bytes; overhead in bytes."""
 
     classid: str
@@ -192,7 +192,7 @@ class TcClass(Model):
     counter: Name
 
 
-class Tree(Model):
+class Tree(Model, frozen=True):
     """One direction's qdisc tree of a nic: `out` on the nic itself, `in` on an ifb device of netc's own."""
 
     nic: Name
@@ -202,7 +202,7 @@ class Tree(Model):
     leaves: tuple[LeafQdisc, ...]
 
 
-class Setting(Model):
+class Setting(Model, frozen=True):
     """A typed NIC or host setting (ir.Setting): group, key and value as ethtool and sysctl spell them. nic "" is the host."""
 
     nic: str
@@ -215,7 +215,7 @@ class Setting(Model):
     text: str
 
 
-class Placement(Model):
+class Placement(Model, frozen=True):
     """What was put where and why: one line of the plan. `what` is a counter's or a setting's name."""
 
     what: str
@@ -225,7 +225,7 @@ class Placement(Model):
     line: U32 = 0
 
 
-class Assertion(Model):
+class Assertion(Model, frozen=True):
     counter: str
     what: str
     op: str
@@ -236,14 +236,14 @@ class Assertion(Model):
     line: U32
 
 
-class Expect(Model):
+class Expect(Model, frozen=True):
     nic: Name
     window: Nanoseconds
     otherwise: str
     assertions: tuple[Assertion, ...]
 
 
-class DynamicSet(Model):
+class DynamicSet(Model, frozen=True):
     """What `given` in tests and set commands need to know of a dynamic set. map: the id of its map in this bundle.
 
     timeout 0: members stay. full: keep or evict. never: static sets whose members it does not take.
@@ -258,7 +258,7 @@ class DynamicSet(Model):
     never: tuple[Name, ...] = ()
 
 
-class StaticSet(Model):
+class StaticSet(Model, frozen=True):
     """A set that the policy fixes. type: address or port; ranges: `compiler.tables.members.encode` (ports as they are IPv4's).
 
     file, line: where it is declared. by_hand: `netc set` changed it, so that it no longer holds what is written there.
@@ -272,14 +272,14 @@ class StaticSet(Model):
     by_hand: bool = False
 
 
-class Source(Model):
+class Source(Model, frozen=True):
     """One text file of the policy. name: as the policy's includes lead there from its folder; text: UTF-8, compressed with zlib."""
 
     name: str
     text: bytes
 
 
-class Protected(Model):
+class Protected(Model, frozen=True):
     """One flow that stands for what a `protect` promises: whole packets with these fields pass and are left to the stack.
 
     src, dst: the first and the last address of a range, any of which will do; "" for any address. proto: IP's number. sport, dport, icmp
@@ -303,7 +303,7 @@ class Protected(Model):
     line: U32
 
 
-class Bundle(Model):
+class Bundle(Model, frozen=True):
     """Everything that one policy becomes.
 
     sources, profile: what the policy was compiled from, so that it can be compiled again with other members in a fixed set: its text files,

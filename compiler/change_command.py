@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from compiler import change, change_index
+from compiler.change_entries import Whole
 from compiler.diagnostics import CompileError
 from compiler.tables import changes
 
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> int:
     try:
         known = msgspec.json.decode(Path(index).read_bytes(), type=change_index.Index)
         found = change.delta(known, base, Path(policy), change_index.profile_digest(target[0] if target else None), _also(also))
-    except change.Whole as error:
+    except Whole as error:
         sys.stdout.buffer.write(msgspec.json.encode({"whole": str(error)}) + b"\n")
         return 0
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, CompileError) as error:

@@ -148,7 +148,8 @@ class _Run:
                 self._span(opened),
                 "put a `}` behind the last statement of the block",
             )
-            self._close(token)
+            if not self._close(token):
+                return None
         if not self.parser.fits("$END"):
             self._report(token)
             return None
@@ -177,12 +178,15 @@ class _Run:
             self._skip(token, self._cut_back())
         return self.start == "start"
 
-    def _close(self, token: Token) -> None:
-        """Closes every open block before `token`."""
+    def _close(self, token: Token) -> bool:
+        """Closes every open block before `token`; False where a statement is cut short that wants more behind its `}` (a steer rule's target)."""
         while self.open:
             for kind, text in ((SIGN, "}"), (NEWLINE, "\n")):
                 terminal = NEWLINE if kind == NEWLINE else self.keywords[text]
+                if not self.parser.fits(terminal):
+                    return False
                 self._shift(terminal, token._replace(kind=kind, text=text))
+        return True
 
     def _cut_back(self) -> list[Token]:
         """Takes the broken statement off the parser's stack. Returns the `{` that it had opened; its words go to `lost`."""

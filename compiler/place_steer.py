@@ -123,7 +123,7 @@ class _Steering:
             case "nic":
                 self._check_leaves_stack(rule)
                 self._check_way_out(rule)
-                return self._by_xdp(rule, rule, "devmap", "XDP redirects by the kernel's routes; what has no route goes to the stack")
+                return self._by_nic(rule)
             case "socket":
                 self._check_leaves_stack(rule)
                 return self._by_xdp(rule, rule, "xskmap", "XDP hands the frame to the AF_XDP socket")
@@ -136,6 +136,14 @@ class _Steering:
         if cpus:
             self._need(rule, "require", "cpus", cpus)
         return self._done(rule, where, why, cpus)
+
+    def _by_nic(self, rule: ir.SteerRule) -> SteerPlacement:
+        """The other nic must be able to send what XDP redirects to it: what it cannot send is lost without a word."""
+        placed = self._by_xdp(rule, rule, "devmap", "XDP redirects by the kernel's routes; what has no route goes to the stack")
+        if placed.where and self.nic.xdp == "native":
+            key = f"{self.steer.name}.{rule.name}.ndo-xmit"
+            self.findings.settings.append(ir.Setting(rule.target.name, "require", key, (1,), False, rule.text or rule.name, rule.span))
+        return placed
 
     def _by_stack(self, rule: ir.SteerRule, cpus: tuple[int, ...], why: str) -> SteerPlacement:
         if obstacle := self._beyond(cpus):

@@ -20,6 +20,7 @@ _MAX_FILE = 1 << 20  # bytes
 _MAX_DEPTH = 16
 _SHIPPED = Path(__file__).parent / "profiles"
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
+_Word = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z", max_length=128)]  # is shown on terminals
 FlowKind = Literal["tcp4", "udp4", "sctp4", "ah4", "esp4", "ip4", "tcp6", "udp6", "sctp6", "ah6", "esp6", "ip6", "ether"]  # as ethtool -N names them
 HashFunction = Literal["toeplitz", "xor", "crc32"]  # as ethtool -x names them
 HashTransform = Literal["symmetric-xor", "symmetric-or-xor"]  # as ethtool -X xfrm names them
@@ -33,7 +34,8 @@ class ProfileError(CompileError):
     def __init__(self, file: str, message: str, helps: str = _HELP, mark: Any = None) -> None:
         """mark: where YAML found it (line and column from 0), if it knows."""
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        super().__init__([Diagnostic("N711", message, Span(file, line, column, line, column + 1), helps)])
+        shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in message)  # a key may be anything
+        super().__init__([Diagnostic("N711", shown, Span(file, line, column, line, column + 1), helps)])
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,9 +119,9 @@ class Profile(_Strict, frozen=True):
     was set when the NIC was probed (0: unknown). numa: the memory node that the NIC hangs on (-1: unknown, or there is only one)."""
 
     format: str
-    name: str
-    driver: str = ""
-    kernel: str = ""
+    name: _Word
+    driver: _Word = ""
+    kernel: _Word = ""
     cpus: _Count = 0
     queues: _Count = 0
     mtu: _Count = 0
@@ -129,8 +131,8 @@ class Profile(_Strict, frozen=True):
     rss: Rss = Rss()
     channels: Channels = Channels()
     rings: Rings = Rings()
-    qdiscs: tuple[str, ...] = ()
-    classifiers: tuple[str, ...] = ()
+    qdiscs: tuple[_Word, ...] = ()
+    classifiers: tuple[_Word, ...] = ()
     hw_tc_offload: bool = False
     lro: bool = False
     facts: dict[str, Any] = {}
@@ -218,5 +220,6 @@ def _convert(data: object, path: Path) -> Profile:
 def _in_words(message: str) -> str:
     """msgspec's `Expected `int`, got `str` - at `$.rss.indirection`` with the key as YAML has it."""
     what, _, where = message.partition(" - at ")
+    what = "control characters, which no driver and no kernel has in a name" if "matching regex" in what else what
     key = where.strip("`").removeprefix("$").removeprefix(".")
     return f"{key}: {what}" if key else what

@@ -17,7 +17,7 @@ from compiler import ir
 from compiler.diagnostics import Diagnostic
 from compiler.interp import named_control
 from compiler.ir import Field
-from compiler.source import NOWHERE
+from compiler.source import NOWHERE, Span
 from compiler.space import Box, Region, Shape, Space, whole_shapes
 
 _SWAPPED = {Field.SRC: Field.DST, Field.DST: Field.SRC, Field.SPORT: Field.DPORT, Field.DPORT: Field.SPORT,
@@ -144,14 +144,14 @@ def _steered(left: _Left, rules: Sequence[ir.SteerRule], default: ir.Target | No
         yield _finding("N603", f"the default target can {_AWAY[default.kind == 'drop']}", protect, steer.span, rest, steer)
 
 
-def _finding(code: str, message: str, protect: ir.Protect, span: ir.Span, cut: Region, place: ir.Chain | ir.Steer) -> Diagnostic:
+def _finding(code: str, message: str, protect: ir.Protect, span: Span, cut: Region, place: ir.Chain | ir.Steer) -> Diagnostic:
     if protect.span is NOWHERE:
         return _of_the_command(code, message, protect, span, place)
     helps = f"pass the protected packets before it in {place.name}, or narrow one of the two; such a packet is: {_words(cut)}"
     return Diagnostic(code, message, protect.span, helps, ((span, "this cuts it"),))
 
 
-def _of_the_command(code: str, message: str, protect: ir.Protect, span: ir.Span, place: ir.Chain | ir.Steer) -> Diagnostic:
+def _of_the_command(code: str, message: str, protect: ir.Protect, span: Span, place: ir.Chain | ir.Steer) -> Diagnostic:
     """What cuts the connection that the command is run over: nothing in the policy speaks of that."""
     message = f"{message}: the connection that this command is run over needs it ({protect.text})"
     line = f"`protect {protect.nic} {{ {protect.text} }}`"

@@ -272,5 +272,8 @@ def _never(scope: Scope, node: syntax.Set) -> None:
 
 
 def _real(path: Path) -> Path:
-    """The path without links; Path.resolve raises where links go in a circle, and reading tells that better."""
-    return Path(os.path.realpath(path))
+    """The path without links; where links go in a circle or a name has a NUL, as it is: reading tells that better."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:
+        return path

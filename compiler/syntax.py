@@ -186,7 +186,7 @@ class Hook(Node, frozen=True, gc=False):
 
 class Filter(Node, frozen=True, gc=False):
     hook: Hook
-    items: tuple[object, ...]
+    items: tuple[Node, ...]
     span: Span
 
 

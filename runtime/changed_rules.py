@@ -33,7 +33,7 @@ def is_sound(item: Map) -> bool:
         return False
     in_force, half, entries_at, _ = _HEAD.unpack_from(content)
     fits = changes.HALVES_AT + 2 * half <= item.value_size and entries_at + changes.MOST * changes.ENTRY <= half
-    return fits and in_force == 0 and half % 64 == 0 and entries_at % 8 == 0 and len(content) <= changes.HALVES_AT + half
+    return bool(fits and in_force == 0 and half % 64 == 0 and entries_at % 8 == 0 and len(content) <= changes.HALVES_AT + half)
 
 
 def wanted(item: Map) -> bytes:

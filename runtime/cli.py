@@ -74,7 +74,7 @@ COMMANDS = (
     Command("counters", "runtime.commands.status", "what every rule, default and class counted"),
     Command("set", "runtime.commands.sets", "members of sets: list, add, del, replace"),
     Command("samples", "runtime.commands.samples", "packets that rules with `sample` or `log` copied"),
-    Command("verify", "runtime.commands.status", "installed, balanced and as expected? Exit status 1 when not"),
+    Command("verify", "runtime.commands.verify", "installed, balanced and as expected? Exit status 1 when not"),
     Command("where", "runtime.commands.where", "which queue and CPU a packet comes to"),
     Command("boot", "runtime.commands.boot", "apply the last confirmed bundle, at boot"),
     Command("service", "runtime.commands.boot", "the systemd unit for netc boot: print, install"),

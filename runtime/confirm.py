@@ -7,7 +7,7 @@ from runtime.apply import ApplyError
 from runtime.context import Context
 from runtime.journal import Journal, Unfinished
 from runtime.outcome import Outcome, Report
-from runtime.steps import StepError
+from runtime.steps import Step, StepError
 
 
 def confirm(store: state.Store, context: Context, report: Report) -> Outcome:
@@ -39,7 +39,7 @@ def _commit(store: state.Store, context: Context, unfinished: Unfinished, report
     return Outcome(planned, store.record(), True, tuple(left))
 
 
-def _check(step: plan.Step) -> None:
+def _check(step: Step) -> None:
     try:
         step.check()
     except StepError as error:

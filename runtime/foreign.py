@@ -21,7 +21,7 @@ from runtime.steps import xdp_pins
 from runtime.steps.foreign_kept import Keeper
 
 _OWN_TABLE = re.compile(r"netc(?:-fence|-probe|-boot|-closed-\d+)?")
-_OWN_PROGRAMS = ("netc_observer",)  # `verify --steering` of another terminal
+_OBSERVER = "netc_observer"  # backends.observer.NAME, which is not read for every apply
 _HOOKS = {"tcx_ingress": bpf.TCX_INGRESS, "tcx_egress": bpf.TCX_EGRESS}
 
 
@@ -73,11 +73,24 @@ def _tcx(context: Context, device: Device) -> Iterator[Found]:
             if program == own:
                 continue
             said = bpf_others.origin_of(program)
-            if said and said.name in _OWN_PROGRAMS:
+            if said and said.name == _OBSERVER and _observes(program):
                 continue
             order = "" if own not in running else ": before netc's" if at < running.index(own) else ": after netc's"
             yield Found("tcx", device.name, f"{hook} also runs {said.words if said else f'program {program}'}{order}",
                         what=f"{hook} {said.name if said else program}{order}")  # fmt: skip
+
+
+def _observes(program: int) -> bool:
+    """Is it `verify --steering` of another terminal?"""
+    import mmap
+
+    from runtime.backends import observer
+
+    try:
+        with observer.Observer(0, mmap.PAGESIZE) as like:
+            return like.is_like(program)
+    except bpf.BpfError:
+        return False
 
 
 def _own(context: Context, device: Device, hook: str) -> int:

@@ -161,7 +161,7 @@ def _fill_cpus(fd: int, entries: bytes) -> None:
 def fill_slots(fds: Mapping[int, int], bundle: Bundle, code: Code, tables: slot_tables.Tables) -> None:
     """Tell a program the slots of its counters and of its buckets. Raises KeyError for a name without one."""
     counters = slot_tables.counters_of(bundle, code.name)
-    content = {
+    content: dict[str, Callable[[int], bytes]] = {
         "slots": lambda size: slot_tables.table(counters, slot_tables.of_nic(bundle, code.nic, tables), size),
         "bucket-slots": lambda _: slot_tables.bucket_table(
             slot_tables.limited(bundle, code.name, counters), tables.get(slot_tables.buckets_name(code.nic), {})

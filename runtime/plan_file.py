@@ -71,8 +71,3 @@ def decode(data: bytes) -> tuple[Saved, bytes]:
 def target_of(bundle: bundles.Bundle) -> str:
     """The hash of the capability profile that a bundle was compiled for; "" where it has none."""
     return hashlib.sha256(bundle.profile.encode()).hexdigest() if bundle.profile else ""
-
-
-def is_plan(data: bytes) -> bool:
-    """Does a file that begins so claim to be a plan?"""
-    return data.startswith(b"netc-plan")

@@ -82,7 +82,7 @@ def _is_optional(context: Context, step: Step) -> bool:
 def _broken(backend: str, error: StepError | OSError, text: str = "", otherwise: str = "") -> Finding:
     """A preferred setting that does not hold only warns: it may have been refused when it was applied."""
     if isinstance(error, StepError):
-        words = error.words if error.what == text else f"{error.what}: {error.words}"  # which of all that the step has done
+        words = error.words if text.startswith(error.what) else f"{error.what}: {error.words}"  # which of all that the step has done
         return Finding("installed", text or error.what, backend, "broken", words, otherwise)
     return Finding("installed", text or backend, backend, "broken", str(error), otherwise)
 

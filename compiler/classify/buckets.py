@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ _BROAD_LEAST = 8
 _ROUNDS = 6
 EVERYTHING = 0xFFFFFFFF
 Bool = npt.NDArray[np.bool_]
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def fill(own: Side, other: Side, filed: Bool, records: I64, combination: I64) ->
     term = by_atom[spread(first[classes.atom], many[classes.atom])]
     order = np.lexsort((records[term], bucket))
     bucket, term = bucket[order], term[order]
-    low, high, _ = (_of_terms(column, other, default) for column, default in zip(_runs(other), (0, EVERYTHING, True), strict=True))
+    low, high = (_of_terms(column, other, default) for column, default in zip(_runs(other)[:2], (0, EVERYTHING), strict=True))
     entries = np.stack([records[term], low[term], high[term] - low[term], combination[term]], axis=1).astype("<u4")
     count = np.bincount(bucket, minlength=classes.count)
     start = np.cumsum(count) - count
@@ -100,7 +102,7 @@ def _runs(side: Side) -> tuple[I64, I64, Bool]:
     return first, last, last - first + 1 == size
 
 
-def _of_terms(of_atoms: npt.NDArray[np.generic], side: Side, default: object) -> npt.NDArray[np.generic]:
+def _of_terms(of_atoms: npt.NDArray[T], side: Side, default: object) -> npt.NDArray[T]:
     """The value of each term's atom; `default` for a term without."""
     return np.append(of_atoms, np.array([default], of_atoms.dtype))[side.wishes]
 

@@ -96,7 +96,7 @@ def _with_rows(sides: Sequence[Side], services: Sequence[Group], record: I64, ar
     classes = {name: sweep.classes(side.partition, np.ones(side.atoms, bool)) for name, side in asked}
     fields += [groups.of_field(name, side.wishes, classes[name]) for name, side in asked]
     joined = groups.join(fields or services)
-    direct = {name: classes[name].of_interval for name in classes if name in map(tree, joined) and classes[name].count > arena.narrow}
+    direct: dict[str, I64] = {name: classes[name].of_interval for name in classes if name in map(tree, joined) and classes[name].count > arena.narrow}
     found, words, aggregates = _rows(joined, record, arena, direct, _changeable(record))
     for name, side in asked:
         if name in direct:

@@ -131,7 +131,7 @@ def in_half(content: bytes, entries_at: int, number: int) -> bytes:
     return bytes(moved)
 
 
-class Added(Model):
+class Added(Model, frozen=True):
     """A rule that the tables do not have, as its counter and its line of the plan show it. nth: its number among them."""
 
     name: Name
@@ -141,7 +141,7 @@ class Added(Model):
     text: str
 
 
-class Lines(Model):
+class Lines(Model, frozen=True):
     """Lines first..last of the text (from 0, last exclusive) became these."""
 
     first: U32
@@ -149,7 +149,7 @@ class Lines(Model):
     text: tuple[str, ...]
 
 
-class Delta(Model):
+class Delta(Model, frozen=True):
     """From a bundle that was applied to the one of a changed policy. half: content of half 0; gone: names of counters that left; lines: of the policy's text, ascending;
     nics: the policy's devices."""
 

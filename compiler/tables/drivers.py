@@ -18,11 +18,13 @@ QUIRKS = {
     "rss-lost-at-attach": "an RSS table or key that was set before an XDP program goes on or off is gone afterwards",
     "rss-reset-by-channels": "a change of channels puts the RSS table back to its default",
     "rss-reset-by-ring": "a change of ring sizes puts the RSS table back to its default",
+    "rss-default-in-blocks": "the driver's own RSS table has the entries of each queue together, where the kernel's has every queue in turn",
     "rss-reset-by-link": "the RSS table is put back to its default when the link goes down and up",
     "rss-readback-lies": "what the driver shows of its RSS table is not always what the device does: only traffic proves it",
     "hash-needs-rxhash": "packet fields of the hash take effect only with the feature rxhash on",
     "channels-before-xdp": "channels cannot be changed while an XDP program is attached",
     "channels-reset-by-xdp": "attaching XDP changes how many channels are in use or may be",
+    "xdp-queues-shown": "queues that the driver adds for XDP are shown as channels: how many the stack sends by is how many were asked for",
     "carrier-lost-at-attach": "the link goes down for a moment when an XDP program goes on or off",
     "xdp-driver-mode-not-executed": "a native XDP program can be attached and is never run",
 }

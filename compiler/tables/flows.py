@@ -14,7 +14,7 @@ from compiler.bundle import MAX_PAYLOAD, Bundle, BundleError, Model, Name, Nft
 CHECK_TIME = 10**9  # ns: what the clock word says while flows are checked
 
 
-class Outcome(Model):
+class Outcome(Model, frozen=True):
     """What a flow meets: the counter's full name and its verdict (pass, drop, handed-on). index: the rule's, in order; -1 for none."""
 
     counter: Name
@@ -22,7 +22,7 @@ class Outcome(Model):
     index: int
 
 
-class Scenario(Model):
+class Scenario(Model, frozen=True):
     """Flows of one kind. frames: `Material.length` bytes each, one behind the other; expected: an index into `Material.outcomes` each.
 
     distinct: how many different frames they are (a narrow rule has few).
@@ -34,7 +34,7 @@ class Scenario(Model):
     distinct: int
 
 
-class PeerFilter(Model):
+class PeerFilter(Model, frozen=True):
     """The same filter as another tool's lines; rules[i]: the rule that lines[i] is of. family: 4, 6, or 0 where there is no telling apart."""
 
     peer: str
@@ -43,7 +43,7 @@ class PeerFilter(Model):
     rules: tuple[int, ...]
 
 
-class Material(Model):
+class Material(Model, frozen=True):
     """Everything to check and to measure one nic's XDP program.
 
     program: its name in the bundle, where the programs named bench.* stand beside it. slots: entries of the table of frames; stateful:

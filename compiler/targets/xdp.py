@@ -59,9 +59,10 @@ def lower(placed: place.Placed, classifier: str = "auto") -> XdpParts:
     made: list[tuple[bundle.Code, CProgram]] = []
     reasons: list[bundle.Placement] = []
     changeable: list[Changeable] = []
+    sending = xdp_steer.sends_for_others(placed)
     for nic in placed.nics:
         chain = early_chain(nic)
-        if chain or xdp_steer.needed(nic):
+        if chain or xdp_steer.needed(nic) or nic.nic.name in sending:
             c = CProgram(f"{nic.nic.name}.xdp", nic.nic.name, "xdp", sets, nic.nic.span, counter_room.slots(nic, sets))
             # Not for generic XDP: skb_pp_cow_data loses skb->mac_len there, and tc would read every header 14 octets late. Without
             # the flag the kernel makes large frames linear instead.

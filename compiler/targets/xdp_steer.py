@@ -19,6 +19,12 @@ def needed(nic: place.NicPlacement) -> bool:
     return any(placed.where in STEERS_IN_XDP for placed in nic.steer)
 
 
+def sends_for_others(placed: place.Placed) -> set[str]:
+    """Nics that XDP of other nics redirects to: most drivers send such frames only while they run a native program themselves, which may do nothing."""
+    targets = {item.rule.target.name for nic in placed.nics for item in nic.steer if item.where == "devmap"}
+    return {nic.nic.name for nic in placed.nics if nic.nic.name in targets and nic.nic.xdp == "native"}
+
+
 def steering(c: CProgram, steer: ir.Steer, nic: place.NicPlacement, indices: dict[str, int]) -> str:
     """C that ends in `return` for a steered packet and falls through for one that goes to the stack. After the filter's pass."""
     rules = [(placed, _add_counter(c, steer, placed.rule)) for placed in nic.steer]

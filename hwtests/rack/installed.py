@@ -25,7 +25,7 @@ class Installed:
         self.port, self._directory = port, directory
         self._place = f"{port.machine.work}/policy.bundle"
         self.plan: dict[str, Any] = {}
-        self._remove_is_due = False
+        self._undo = 0  # the number of the undo that removes netc; 0: nothing is installed
 
     def bundle(self, policy: str) -> bytes:
         """Compile `nic wan { device DEVICE … }` and what follows; DEVICE stands for the port's device. Raises CommandFailed."""
@@ -45,6 +45,12 @@ class Installed:
         self.port.up()
         self.read_back()
         return self.plan
+
+    def again(self) -> None:
+        """The same policy once more: what was changed behind netc's back is mended. Raises CommandFailed."""
+        self.port.machine.netc("apply", self._place, "--allow-disruptive")
+        self.port.up()
+        self.read_back()
 
     def try_apply(self, policy: str) -> Done:
         """Apply what may be refused: exit status and netc's words. Raises CommandFailed for a policy that does not compile."""
@@ -81,17 +87,18 @@ class Installed:
 
     def remove(self) -> None:
         """Take it off. Also what the undo stack does when nobody is left to."""
-        self.port.machine.netc("remove", "--allow-disruptive")
+        machine = self.port.machine
+        machine.netc("remove", "--allow-disruptive")
+        if self._undo:
+            machine.release(self._undo)
+            self._undo = 0
         self.port.up()
 
     def push(self, policy: str) -> None:
         """Compile, and bring the bundle to the machine. From here on the undo stack removes netc."""
         data = self.bundle(policy)
         machine = self.port.machine
-        if not self._remove_is_due:
-            argv = [machine.netc_path, "remove", "--allow-disruptive", "--state-dir", machine.state, "--bpffs", machine.bpffs]
-            machine.undone.note(machine, machine.ask("undo", argv)["undo"])
-            self._remove_is_due = True
+        self._undo = self._undo or machine.netc_undoes("remove", "--allow-disruptive")
         machine.put(self._place, data, 0o600)
 
 

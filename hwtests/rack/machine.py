@@ -80,14 +80,29 @@ class Machine:
 
     def netc(self, *words: str, status: int | None = 0, timeout: float = COMMAND_SECONDS) -> Done:
         """Run this machine's `netc` on a state directory and bpf file system of the tests' own."""
-        where = () if words[0] in _WITHOUT_STATE else ("--state-dir", self.state, "--bpffs", self.bpffs)
-        done = self._warm(*words, *where, timeout=timeout) if self.warm else self.run(self.netc_path, *words, *where, status=None, timeout=timeout)
+        argv = self._netc_words(words)
+        done = self._warm(argv, timeout) if self.warm else self.run(self.netc_path, *argv, status=None, timeout=timeout)
         if "Traceback" in done.err:
             raise CommandFailed(f"{self.name}: netc {' '.join(words)} came to a traceback: {done.err[-3000:]}")
         return self._demanded(("netc", *words), done, status)
 
-    def _warm(self, *words: str, timeout: float) -> Done:
-        line = self.ask("relay", self.warm, timeout, line={"argv": list(words), "env": _PLAIN})["line"]
+    def netc_undoes(self, *words: str) -> int:
+        """Register a `netc` command as an undo; its number."""
+        argv = self._netc_words(words)
+        warm = {"path": self.warm, "line": {"argv": argv, "env": _PLAIN}} if self.warm else None
+        number = int(self.ask("undo", [self.netc_path, *argv], warm=warm)["undo"])
+        self.undone.note(self, number)
+        return number
+
+    def release(self, number: int) -> None:
+        """What this undo was for is undone already."""
+        self.ask("release", number)
+
+    def _netc_words(self, words: tuple[str, ...]) -> list[str]:
+        return [*words, *(() if words[0] in _WITHOUT_STATE else ("--state-dir", self.state, "--bpffs", self.bpffs))]
+
+    def _warm(self, argv: list[str], timeout: float) -> Done:
+        line = self.ask("relay", self.warm, timeout, line={"argv": argv, "env": _PLAIN})["line"]
         return Done(line["code"], line["out"], line["err"])
 
     def netc_json(self, *words: str, status: int | None = 0) -> Any:

@@ -103,6 +103,15 @@ class Port:
         mac = self.mac
         return [self.frame(text, to=mac) for text in words]
 
+    def answers(self) -> None:
+        """Traffic goes through, both ways: ten pings, ten answers. Raises AssertionError."""
+        frames = self.frames([f"icmp {self.far_address} -> {self.address} echo-request id 3 seq {n}" for n in range(10)])
+        with self.wire.listening() as heard:
+            self.wire.send(frames, rate=500)
+            heard.wait(10)
+        answered = sum(frame.icmp_type == 0 for frame in heard.frames)
+        assert answered == 10, f"{self.name}: {answered} of 10 pings are answered"
+
     def known(self, test: str) -> Quirk | None:
         """The rack file's quirk that says this test is known to fail here."""
         from fnmatch import fnmatchcase

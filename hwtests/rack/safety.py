@@ -34,10 +34,7 @@ def _reasons(machine: Machine, device: str, links: dict[str, Any]) -> list[str]:
         found.append("is the loopback device: name a NIC")
     if link.get(_HOLDS):
         found.append(f"is a port of {link[_HOLDS]}: take it out of there first (ip link set {device} nomaster)")
-    above = [
-        name for name, other in links.items()
-        if other.get("link") == device and name != device and other.get("linkinfo", {}).get("info_kind") != "veth" and link.get("link") != name
-    ]  # fmt: skip  # the ends of a cable (veth, netdevsim) name each other
+    above = [name for name, other in links.items() if other.get("link") == device and name != device and link.get("link") != name]  # each other's: a cable (veth, netdevsim)
     if above:
         found.append(f"carries {', '.join(sorted(above))}: they would lose their traffic; remove them for the test")
     if link.get("xdp"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,10 @@ from hwtests.virtual.errors import RackError as VirtualError
 
 SIMULATED = "netdevsim"  # two ports of it, joined: the one under test, the other its wire
 _FAR_MAC = "02:00:5e:00:53:{:02x}"  # what the controller's end of a wire sends from
+
+
+_JOIN = 'exec 9< /proc/self/ns/net; cd /sys/class/net; echo "9:$(cat $1/ifindex) 9:$(cat $2/ifindex)" > /sys/bus/netdevsim/link_device'
+"""netdevsim's cable between two of its devices: a namespace (its descriptor here) and a number for each."""
 
 
 class ProcessWire:
@@ -81,6 +86,7 @@ def ports(file: RackFile) -> Iterator[dict[str, Port]]:
     wanted = file.machines[file.dut].virtual
     assert wanted
     real = {name: port for name, port in file.ports.items() if port.nic != SIMULATED}
+    _compiled()
     try:
         nics = tuple(qemu.Nic(port.nic, port.queues) for port in real.values())  # type: ignore[arg-type]
         with virtual_machine.booted(nics, wanted.memory, wanted.cpus, simulated=(2, 4) if len(real) < len(file.ports) else None) as booted:
@@ -94,6 +100,15 @@ def ports(file: RackFile) -> Iterator[dict[str, Port]]:
             guest.ask("unwind", 0, timeout=120)
     except VirtualError as error:
         raise RackError(str(error)) from None
+
+
+def _compiled() -> None:
+    """Byte code of what the guest imports, beside the sources as Python puts it: the guest sees this tree and cannot write, and compiling takes it seconds.
+
+    Where this process cannot write either, the guest compiles for itself.
+    """
+    for package in ("runtime", "compiler"):
+        compileall.compile_dir(ROOT / package, quiet=2)
 
 
 def _warmed(guest: Machine) -> Machine:

@@ -22,6 +22,7 @@ _FLOW_SPEC = 16  # offset of fs in ethtool_rxnfc; in it: h_u 4, m_u 76, ring_coo
 _LOCATION_SPECIAL = 0x80000000  # RX_CLS_LOC_SPECIAL
 _LOCATION_ANY = _INDIR_NO_CHANGE = 0xFFFFFFFF
 _FLOW_RSS = 0x20000000  # in flow_type: rss_context stands where rule_cnt does
+_MOST_QUEUE = 0xFFFF  # behind 32 bits of it stands a virtual function (ETHTOOL_RX_FLOW_SPEC_RING_VF): no policy sends packets to a guest
 DROP = 0xFFFFFFFFFFFFFFFF  # RX_CLS_FLOW_DISC: the ring_cookie of `action -1`
 _HEAD = struct.Struct("=IIIIBB6x")  # struct ethtool_rxfh: cmd, rss_context, indir_size, key_size, hfunc, input_xfrm
 NEW_CONTEXT = 0xFFFFFFFF  # ETH_RXFH_CONTEXT_ALLOC
@@ -158,7 +159,9 @@ def flow_spec(words: tuple[int | str, ...], location: int = _LOCATION_ANY) -> by
     """
     kind, pairs = str(words[0]), dict(zip(words[1::2], words[2::2], strict=True))
     known = {"src-ip", "dst-ip", "src-port", "dst-port", "action", "context"}
-    if kind not in FLOW_TYPES or not set(pairs) <= known or ("action" in pairs) == ("context" in pairs):
+    action = int(pairs.get("action", 0))
+    said_once = 2 * len(pairs) + 1 == len(words)
+    if kind not in FLOW_TYPES or not said_once or not set(pairs) <= known or ("action" in pairs) == ("context" in pairs) or not -1 <= action <= _MOST_QUEUE:
         raise ValueError(f"not a flow rule: {' '.join(map(str, words))}")
     width = 4 if kind.endswith("4") else 16
     value, mask = bytearray(52), bytearray(52)
@@ -172,7 +175,6 @@ def flow_spec(words: tuple[int | str, ...], location: int = _LOCATION_ANY) -> by
         if name in pairs:
             value[at : at + 2], mask[at : at + 2] = int(pairs[name]).to_bytes(2, "big"), b"\xff\xff"
     head = struct.pack("=I52s20x52s20x4x", FLOW_TYPES[kind] | (_FLOW_RSS if "context" in pairs else 0), bytes(value), bytes(mask))
-    action = int(pairs.get("action", 0))
     return head + struct.pack("=QI4x", DROP if action == -1 else action, location)
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple, Self
 from runtime.backends import bpf
 from runtime.backends.bpf_ring import Ring
 
+NAME = "netc_observer"
 MOST = 200_000
 HEAD = 128  # bytes of a packet
 _ROOM = 1 << 22
@@ -40,18 +41,19 @@ class Seen(NamedTuple):
 
 
 class Observer:
-    """Use as a context manager. Raises BpfError."""
+    """Use as a context manager. ifindex 0: it is made and looks at nothing. room: bytes for what was seen. Raises BpfError."""
 
-    def __init__(self, ifindex: int) -> None:
+    def __init__(self, ifindex: int, room: int = _ROOM) -> None:
         self._fds: list[int] = []
         self._ring: Ring | None = None
         self._counts: mmap.mmap | None = None
         try:
-            ring = self._own(bpf.create_map("ringbuf", 0, 0, _ROOM, 0, "netc_seen"))
+            ring = self._own(bpf.create_map("ringbuf", 0, 0, room, 0, "netc_seen"))
             counts = self._own(bpf.create_map("array", 4, 16, 1, bpf.F_MMAPABLE, "netc_counts"))
-            self._ring, self._counts = Ring(ring, _ROOM), bpf.map_array(counts, 16)
-            program = self._own(bpf.load_program("sched_cls", _code(), {_RING: ring, _COUNTS: counts}, "netc_observer", bpf.TCX_INGRESS))
-            self._own(bpf.link_create(program, ifindex, bpf.TCX_INGRESS, _BEFORE))
+            self._ring, self._counts = Ring(ring, room), bpf.map_array(counts, 16)
+            self._program = self._own(bpf.load_program("sched_cls", _code(), {_RING: ring, _COUNTS: counts}, NAME, bpf.TCX_INGRESS))
+            if ifindex:
+                self._own(bpf.link_create(self._program, ifindex, bpf.TCX_INGRESS, _BEFORE))
         except BaseException:
             self.close()
             raise
@@ -72,6 +74,14 @@ class Observer:
         if self._counts is not None:
             self._counts.close()
             self._counts = None
+
+    def is_like(self, number: int) -> bool:
+        """Is the program with this id an observer, too? By its tag, the kernel's hash of the code: a name anybody can give. Raises BpfError."""
+        other = bpf.prog_by_id(number)
+        try:
+            return bpf.prog_info(other).tag == bpf.prog_info(self._program).tag
+        finally:
+            os.close(other)
 
     def packets(self) -> list[Seen]:
         """What came since it was asked last."""

@@ -135,12 +135,13 @@ def saved_change(saved: tuple[Saved, bytes], options: argparse.Namespace, target
     header, data = saved
     bundle = apply.admitted(data)
     change = apply.Change("apply", data, binding.choose(bundle, header.bindings), header.take_over, seen=header.live)
-    return replace(change, **_allowed(options))
+    return _allowed(change, options)
 
 
-def _allowed(options: argparse.Namespace) -> dict[str, bool]:
-    """What a Change is told of the command line besides the policy. A plan interrupts nothing, so it is not asked whether it may."""
-    return {"allow_lockout": options.allow_lockout, "allow_disruptive": getattr(options, "allow_disruptive", False), "as_json": options.json}
+def _allowed(change: Change, options: argparse.Namespace) -> Change:
+    """The change with what the command line says besides the policy. A plan interrupts nothing, so it is not asked whether it may."""
+    disruptive = getattr(options, "allow_disruptive", False)
+    return replace(change, allow_lockout=options.allow_lockout, allow_disruptive=disruptive, as_json=options.json)
 
 
 def bound(nics: Iterable[str], options: argparse.Namespace, target: targets.Target) -> dict[str, str]:
@@ -162,13 +163,13 @@ def wanted_change(command: str, data: bytes, options: argparse.Namespace, target
     bundle = apply.admitted(data)
     wanted = bound([nic.name for nic in bundle.nics], options, target)
     change = apply.Change(command, data, binding.choose(bundle, wanted), options.take_over, proved=proved)
-    return replace(change, **_allowed(options))
+    return _allowed(change, options)
 
 
 def _verify(target: targets.Target, outcome: Outcome, options: argparse.Namespace) -> int:
     """With --json all of it is one document: the apply's, with `verified` and `rolled_back` (null: nothing was)."""
     from runtime import output, verify
-    from runtime.commands.status import findings_json, measure, show_findings
+    from runtime.commands.verify import findings_json, measure, show_findings
 
     outcomes.show(outcome, "apply", json=False) if not options.json else outcomes.warn(outcome)
     findings = measure(target, windowed=True, quiet=options.json)

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 from runtime.set_words import MAX_FILE, MembersError
 
 if TYPE_CHECKING:
-    from runtime.apply import Outcome
     from runtime.commands.target import Target
+    from runtime.outcome import Outcome
     from runtime.state import Installed
     from runtime.steps import Step
 

@@ -1,4 +1,4 @@
-"""status, counters, verify: what is installed, what it counted, and whether both can be trusted."""
+"""status, counters: what is installed, whether it is still there, and what it counted."""
 
 from __future__ import annotations
 
@@ -29,30 +29,9 @@ def add_parser(subparsers: Any) -> None:
         description="Every counter: packets and bytes (layer 2, without FCS) since it first existed; an apply does not reset it.",
     )  # fmt: skip
     counting.add_argument("--openmetrics", action="store_true", help="OpenMetrics text, as Prometheus reads it")
-    verifying = subparsers.add_parser(
-        "verify", help="installed, balanced and as expected? Exit status 1 when not",
-        description="Read back that everything is installed as applied, that every stage's counters add up, and that the policy's "
-                    "expectations hold; with --steering also that flows come where the policy says. Exit status 1 when anything is broken (an `else warn` expectation only warns).",
-    )  # fmt: skip
-    verifying.add_argument("--window", action="store_true",
-                           help="wait for the expectations' window and judge what happens in it, not everything since the counters began")  # fmt: skip
-    verifying.add_argument("--steering", nargs="?", type=_seconds, const=5.0, default=0.0, metavar="SECONDS",
-                           help="also watch what arrives for so long (5): does each flow come to the queue and the CPU that the policy says? A look at each packet "
-                                "behind XDP, by a program of its own; what XDP drops or sends elsewhere is not seen")  # fmt: skip
-    for command, run in ((status, run_status), (counting, run_counters), (verifying, run_verify)):
+    for command, run in ((status, run_status), (counting, run_counters)):
         targets.add_options(command)
         command.set_defaults(run=run)
-
-
-def _seconds(text: str) -> float:
-    """0.1 to 3600. Raises ValueError, which argparse tells."""
-    found = float(text)
-    if not 0.1 <= found <= 3600:
-        raise ValueError
-    return found
-
-
-_seconds.__name__ = "number of seconds from 0.1 to 3600"  # how argparse names it
 
 
 def installed(target: targets.Target) -> tuple[Installed, Bundle, Context]:
@@ -93,74 +72,6 @@ def warn_unfinished(target: targets.Target) -> None:
         output.show_warning(f"{name} is on trial for {trial.left(unfinished):.0f} s more: netc confirm keeps it, netc rollback takes it back")
     else:
         output.show_warning(f"{name} is not finished: it is running, or it was cut short and netc recover ends it")
-
-
-def measure(target: targets.Target, windowed: bool, quiet: bool, steering: float = 0.0) -> list[Finding]:
-    """Everything that verify judges. windowed: expectations over their window, which is waited for. steering: seconds to watch where flows come."""
-    from runtime import counters, verify
-    from runtime.steps import StepError
-
-    current, bundle, context = installed(target)
-    before = None
-    seconds = verify.window(bundle) if windowed else 0.0
-    if seconds:
-        before = counters.read(context, bundle)
-        if not quiet:
-            print(f"measuring for {seconds:g} s", file=sys.stderr)
-        time.sleep(seconds)
-    found = verify.drift(context, bundle, current.generation)
-    whole = verify.Finding("installed", current.policy, ", ".join(current.bindings.values()), "held", "everything reads back as it was applied")
-    findings = [*(found or [whole]), *verify.balance(context, bundle)]
-    if steering:
-        from runtime.steering import proof
-
-        findings += proof.watch(context, bundle, steering)
-    try:
-        return findings + verify.expectations(bundle, before, counters.read(context, bundle))
-    except StepError:  # the balance has said so already
-        return findings
-
-
-def run_verify(options: argparse.Namespace) -> int:
-    from runtime import verify
-
-    with targets.opened(options) as target:
-        findings = measure(target, options.window, options.json, options.steering)
-    show_findings(findings, options.json)
-    return int(verify.failed(findings))
-
-
-def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
-    """One line each: result, what, where, by how much."""
-    from runtime import output, verify
-
-    if as_json:
-        output.show_json(findings_json(findings))
-        return
-    rows = [["warning" if verify.warns(f) else f.result, f.kind, f.what, _where(f.where), f.detail] for f in findings]
-    print(output.table(["result", "check", "what", "where", "detail"], rows))
-    broken = sum(finding.result == "broken" and not verify.warns(finding) for finding in findings)
-    silent = sum(finding.result == "no traffic" for finding in findings)
-    if broken:
-        print(output.paint(f"\n{broken} of {len(findings)} checks {'is' if broken == 1 else 'are'} broken", "red"))
-    else:
-        print(f"\nnone of {len(findings)} checks is broken" + (f"; {silent} had no traffic to judge" if silent else ""))
-
-
-def findings_json(findings: Sequence[Finding]) -> dict[str, object]:
-    """What `verify` found, as JSON has it."""
-    from dataclasses import asdict
-
-    from runtime import verify
-
-    return {"ok": not verify.failed(findings), "findings": [asdict(finding) for finding in findings]}
-
-
-def _where(text: str) -> str:
-    from runtime import output
-
-    file, colon, line = text.rpartition(":")
-    return output.place(file, int(line)) if colon and line.isdigit() else text
 
 
 def run_counters(options: argparse.Namespace) -> int:
@@ -278,8 +189,8 @@ def _sockets(context: Context, bundle: Bundle, generation: int) -> list[dict[str
     """Where programs put their AF_XDP sockets: a pinned map for each name, with a place for each receive queue."""
     from runtime.steps import xdp_pins
 
-    mine = [(item, *item.name.split(".socket.", 1)) for item in bundle.maps if item.role == "sockets"]
-    return [{"name": name, "nic": nic, "map": str(xdp_pins.map_path(context, item, generation))} for item, nic, name in mine]
+    mine = [(item, item.name.partition(".socket.")) for item in bundle.maps if item.role == "sockets"]
+    return [{"name": name, "nic": nic, "map": str(xdp_pins.map_path(context, item, generation))} for item, (nic, _, name) in mine]
 
 
 def _status_json(current: Installed, bundle: Bundle, findings: Sequence[Finding], readings: Sequence[Reading], sets: dict[str, int]) -> dict[str, object]:

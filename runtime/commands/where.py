@@ -75,7 +75,7 @@ def _answers(context: Context, bundle: Bundle, device: Device, frames: list[byte
     from runtime.steering.nic_promises import NicPromises
 
     nic = NicPromises(context, bundle, device)
-    with CpuPromises(bundle, device) as cpus:
+    with CpuPromises(context, bundle, device, leaving=True) as cpus:
         return [_of_one(nic, cpus, frame) for frame in frames]
 
 
@@ -87,6 +87,8 @@ def _of_one(nic: NicPromises, cpus: CpuPromises, frame: bytes) -> list[Answer]:
     queue = _answer(promise) if promise else _by_device(nic, flow)
     if queue.dropped:
         return [queue]
+    if gone := cpus.leaves(frame, -1):
+        return [queue, Answer("cpu", (), "the installed program", why=gone)]
     moved = cpus.of(frame, -1)
     return [queue, _answer(moved) if moved else Answer("cpu", (), "the CPU that serves its queue")]
 

@@ -57,6 +57,7 @@ def knob(context: Context, setting: Setting) -> Knob:
         nic,
         offloads,
         queues,
+        redirected,
         rfs,
         steering,
         vlan,
@@ -69,12 +70,14 @@ def knob(context: Context, setting: Setting) -> Knob:
         return rfs.HostTable(key, lab=bool(context.netns))
     if group == "buffers":
         return host.AtLeast(key, lab=bool(context.netns))
-    if group == "require":
+    if group == "require" and not key.endswith(".ndo-xmit"):
         return host.RequiredCpus()
     if group == "irq" and context.netns:
         raise Refusal("interrupts are the host's (/proc/irq), and a lab does not touch the host", "write `prefer`, or try it on the host")
     device = context.device(setting.nic)
     match group:
+        case "require":
+            return redirected.SendsRedirected(device)
         case "channels" | "ring" | "coalesce" | "pause":
             return nic.Numbers(device.name, group, key)
         case "feature":

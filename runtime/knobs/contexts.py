@@ -36,7 +36,7 @@ class Contexts:
 
     def number(self, name: str) -> int:
         """The kernel's number of the context; 0: there is none. Raises OSError, Refusal."""
-        kept = self._all().get(self._key(name))
+        kept = self.kept().get(self._key(name))
         if kept is None or (kept.ifindex, kept.boot) != (self._device.ifindex, boot.boot_id()):
             return 0
         if kept.number:
@@ -63,21 +63,22 @@ class Contexts:
         self._forget(name)
 
     def _unclaimed(self, others: tuple[int, ...]) -> list[int]:
-        claimed = {kept.number for key, kept in self._all().items() if key.startswith(f"{self._device.name}/")}
+        claimed = {kept.number for key, kept in self.kept().items() if key.startswith(f"{self._device.name}/")}
         return [number for number in rss_contexts.numbers(self._device.name) if number not in others and number not in claimed]
 
     def _key(self, name: str) -> str:
         return f"{self._device.name}/{name}"
 
     def _put(self, name: str, number: int, others: tuple[int, ...] = ()) -> None:
-        self._write({**self._all(), self._key(name): Kept(self._device.ifindex, boot.boot_id(), number, others)})
+        self._write({**self.kept(), self._key(name): Kept(self._device.ifindex, boot.boot_id(), number, others)})
 
     def _forget(self, name: str) -> None:
-        kept = self._all()
+        kept = self.kept()
         if kept.pop(self._key(name), None) is not None:
             self._write(kept)
 
-    def _all(self) -> dict[str, Kept]:
+    def kept(self) -> dict[str, Kept]:
+        """The file, by device and name. Raises Refusal."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=dict[str, Kept])
         except FileNotFoundError:
@@ -90,6 +91,15 @@ class Contexts:
         from runtime.state import write_atomically
 
         write_atomically(self._path, json.dumps(msgspec.to_builtins(kept), indent=1, sort_keys=True).encode() + b"\n")
+
+
+def every(state: Path, device: Device) -> list[int]:
+    """The numbers of netc's contexts of a device. Raises Refusal."""
+    found, mine = Contexts(state, device), f"{device.name}/"
+    try:
+        return [number for key in found.kept() if key.startswith(mine) and (number := found.number(key.removeprefix(mine)))]
+    except OSError as error:
+        raise refused("ETHTOOL_GRSSH", error) from None
 
 
 class ContextTable:

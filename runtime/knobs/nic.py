@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from runtime.backends import ethtool
+import os
+import socket
+from dataclasses import replace
+
+from compiler.tables import drivers
+from runtime.backends import ethtool, netdev
 from runtime.backends.netlink import NetlinkError
 from runtime.knobs import Refusal, Value, Wanted, refused
 
@@ -39,6 +44,8 @@ class Numbers:
         evidence = ethtool.message(self._group)
         try:
             values = ethtool.get(self._device, self._group)
+            if (self._group, self._key) == ("channels", "combined"):
+                values = _without_xdp(self._device, values)
         except NetlinkError as error:
             raise refused(evidence, error) from None
         if self._key == "combined" and "combined" not in values.now and {"rx", "tx"} <= set(values.now):
@@ -58,6 +65,17 @@ class Numbers:
         if most is not None and number > most:
             raise Refusal(f"{ethtool.message(self._group)}: the device has at most {most}", f"write at most {most}, or max")
         return number
+
+
+def _without_xdp(device: str, values: ethtool.Values) -> ethtool.Values:
+    """virtio_net counts the queues that it adds for a native program among its channels; the stack does not send by them. Raises NetlinkError."""
+    from runtime import disruption
+
+    if "combined" not in values.now or "xdp-queues-shown" not in drivers.quirks(disruption.driver_of(device), os.uname().release):
+        return values
+    found = netdev.queues(socket.if_nametoindex(device))
+    sending = sum(queue.kind == "tx" for queue in found)
+    return replace(values, now={**values.now, "combined": sending}) if sending else values
 
 
 class PrivateFlag:

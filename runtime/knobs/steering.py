@@ -8,14 +8,14 @@ from runtime.knobs import Refusal, Value, Wanted, refused
 
 _TOEPLITZ = 1  # ETH_RSS_HASH_TOP
 TRANSFORMS = {"symmetric-xor": 1, "symmetric-or-xor": 2}  # RXH_XFRM_SYM_XOR, RXH_XFRM_SYM_OR_XOR
-_RESETS = ("channels", "ring", "feature", "priv-flag")  # what many drivers make their queues anew for, and forget tables and rules
+RESETS = ("channels", "ring", "feature", "priv-flag")  # what many drivers make their queues anew for, and forget tables and rules
 
 
 class HashFields:
     """What the RSS hash of one flow type covers: ethtool -N DEV rx-flow-hash tcp4 sdfn."""
 
     resets = False
-    after: tuple[str, ...] = _RESETS
+    after: tuple[str, ...] = RESETS
 
     def __init__(self, device: str, flow: str) -> None:
         self._device, self._flow = device, flow
@@ -43,7 +43,7 @@ class HashKey:
     """The hash key, in hexadecimal digits: ethtool -X DEV hkey. The wish `symmetric`: one under which both directions of a flow hash alike."""
 
     resets = False
-    after: tuple[str, ...] = _RESETS
+    after: tuple[str, ...] = RESETS
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -79,7 +79,7 @@ class SymmetricFunction:
     """Both directions of a flow on one queue, by what the NIC does to a flow before it hashes it: ethtool -X DEV xfrm. The value: RXH_XFRM_* bits."""
 
     resets = False
-    after: tuple[str, ...] = _RESETS
+    after: tuple[str, ...] = RESETS
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -101,7 +101,7 @@ class RssTable:
     """The indirection table: ethtool -X DEV. The wish is a list of queues, spread evenly; the value is the whole table."""
 
     resets = False
-    after: tuple[str, ...] = _RESETS
+    after: tuple[str, ...] = RESETS
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -116,13 +116,13 @@ class RssTable:
         put_table(self._device, tuple(int(queue) for queue in value) if isinstance(value, list) else ())
 
 
-def put_table(device: str, table: tuple[int, ...]) -> None:
-    """Write the table; the driver's own default by giving it back, so that it follows the number of queues again as it did. Raises Refusal."""
+def put_table(device: str, table: tuple[int, ...], context: int = 0) -> None:
+    """Write the table; the device's own default by giving it back, so that it follows the number of queues again as it did. Raises Refusal."""
     try:
-        if table == default_table(device, len(table)):
+        if not context and table == default_table(device, len(table)):
             ethtool_ioctl.reset_rss_table(device)
         else:
-            ethtool_ioctl.set_rss(device, table)
+            ethtool_ioctl.set_rss(device, table, context=context)
     except OSError as error:
         refusal = refused("ETHTOOL_SRSSH", error)
         refusal.mend = _too_few_queues(device, table)
@@ -139,8 +139,10 @@ def _too_few_queues(device: str, table: tuple[int, ...]) -> str:
     return f"{device} has {queues} queues in use: write `queues {most + 1}` in the nic's `steer`, or `prefer default to …`" if most >= queues else ""
 
 
-def fits(device: str, table: Value) -> bool:
-    """Whether all the queues that a table names are there."""
+def fits(device: str, table: Value, now: Value) -> bool:
+    """Whether a table can be written where `now` is: of that size (drivers with many queues have larger ones), and all its queues are there."""
+    if isinstance(table, list) and isinstance(now, list) and len(table) != len(now):
+        return False
     try:
         queues = ethtool_ioctl.receive_rings(device)
     except OSError:

@@ -1,7 +1,7 @@
 """What XDP can do on a device: what the driver declares, what is known of it, and, tried, what it does.
 
 A try attaches a program that passes every packet by a bpf_link that nothing pins: it goes with its descriptor, also when netc is killed. Many
-drivers set their queues or the port up anew for it. bpf(2) hands on no words of the driver's; where it refused, the same is asked once by rtnetlink,
+drivers set their queues or the port up anew for it: an RSS table that got lost is written again, and the carrier is waited for. bpf(2) hands on no words of the driver's; where it refused, the same is asked once by rtnetlink,
 which does, and what would stay attached is taken off at once.
 """
 
@@ -16,6 +16,7 @@ from runtime.backends import bpf, link, netdev, xdp_netlink
 from runtime.backends.link import Link
 from runtime.probe import offload_maps
 from runtime.probe.asking import Facts, ask, refusal
+from runtime.steps import port_reset
 
 # Kernels on which a cpumap redirect surely keeps XDP metadata (net/core/xdp.c, __xdp_build_skb_from_frame): from the first on, and of the long-term
 # series from this release on (measured on Debian's 6.12.117: igb, veth).
@@ -92,11 +93,14 @@ def _try(found: Link) -> _Tried:
     except OSError as error:
         return _Tried(str(error))
     try:
-        attached = bpf.link_create(program, found.ifindex, bpf.XDP, bpf.XDP_FLAGS_DRV)
-        try:
-            return _Tried("", link.get(found.name).max_mtu)
-        finally:
-            os.close(attached)  # the link ends with its last descriptor
+        with port_reset.outlived(found.name):
+            attached = bpf.link_create(program, found.ifindex, bpf.XDP, bpf.XDP_FLAGS_DRV)
+            try:
+                meanwhile = link.get(found.name)
+                bpf.link_detach(attached)  # off now: the kernel may end a link some time after its last descriptor
+            finally:
+                os.close(attached)
+        return _Tried("", meanwhile.max_mtu)
     except OSError as error:
         return _Tried(f"{error}{_driver_words(found, program)}")
     finally:

@@ -46,7 +46,7 @@ class NicPromises:
     """What the NIC was told for one nic of the policy. Reads the device once. Raises OSError, Refusal where it cannot be read."""
 
     def __init__(self, context: Context, bundle: Bundle, device: Device) -> None:
-        mine = [setting for setting in bundle.settings if setting.nic == device.nic and setting.group in _GROUPS and _holds(context, setting)]
+        mine = [setting for setting in bundle.settings if setting.nic == device.nic and setting.group in _GROUPS and holds(context, setting)]
         mine.sort(key=lambda setting: _GROUPS.index(setting.group))
         self._device, self._contexts = device, Contexts(context.state, device)
         self._spread = next((setting for setting in mine if setting.group in ("rss", "hash")), None)
@@ -121,8 +121,8 @@ def matches(words: tuple[int | str, ...], flow: Flow) -> bool:
     )
 
 
-def _holds(context: Context, setting: Setting) -> bool:
-    """A preferred setting may have been refused: then nothing is promised."""
+def holds(context: Context, setting: Setting) -> bool:
+    """Whether a setting is in force. A preferred one may have been refused: then nothing is promised."""
     if not setting.prefer:
         return True
     try:

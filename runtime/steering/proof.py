@@ -58,36 +58,34 @@ class _Watch:
     def __init__(self, context: Context, bundle: Bundle, device: Device, opened: ExitStack) -> None:
         self._device, self._told = device, dict[str, _Told]()
         self._nic = NicPromises(context, bundle, device)
-        self._cpus = opened.enter_context(CpuPromises(bundle, device))
+        self._cpus = opened.enter_context(CpuPromises(context, bundle, device))
         self._observer = opened.enter_context(Observer(device.ifindex))
         for what, place in (*self._nic.every(), *self._cpus.every()):
             self._told.setdefault(what, _Told(place))
-        self._known: dict[Flow, list[Promise]] = {}
-        self._seen = 0
+        self._of_nic: dict[Flow, Promise | None] = {}
 
     def look(self) -> None:
         """Judge what came since."""
         for packet in self._observer.packets():
             flow = flows.parse(packet.head)
             if flow is not None and self._told:
-                self._seen += 1
                 self._judge(flow, packet)
 
     def findings(self) -> list[Finding]:
         lost = self._observer.counts()[1]
         beside = f"; {lost:,} packets more found no room and were not looked at" if lost else ""
         found = [self._finding(what, told, beside) for what, told in self._told.items()]
-        found += [self._line(name, "", "no traffic", f"its packets leave {how} before they can be watched") for name, how in self._cpus.unseen()]
+        found += [self._line(name, "", "no traffic", why) for name, why in self._cpus.unseen()]
         return found or [self._line(f"nic {self._device.nic}", "", "no traffic", "the policy tells neither the NIC nor XDP nor RPS where its packets go")]
 
     def _judge(self, flow: Flow, packet: Seen) -> None:
-        if flow not in self._known:
-            if len(self._known) >= _MOST_FLOWS:
+        if flow not in self._of_nic:
+            if len(self._of_nic) >= _MOST_FLOWS:
                 return
-            cpu = self._cpus.of(packet.head, packet.vlan)
-            nic = self._nic.of(flow) if cpu is None or packet.queue >= 0 else None
-            self._known[flow] = [promise for promise in (cpu, nic) if promise is not None]
-        for promise in self._known[flow]:
+            self._of_nic[flow] = self._nic.of(flow)
+        cpu = self._cpus.of(packet.head, packet.vlan)  # of each packet: rules may ask for what differs within a flow (syn, dscp)
+        nic = self._of_nic[flow] if cpu is None or packet.queue >= 0 else None
+        for promise in filter(None, (cpu, nic)):
             self._hold(self._told.setdefault(promise.what, _Told(promise.place)), promise, flow, packet)
 
     def _hold(self, told: _Told, promise: Promise, flow: Flow, packet: Seen) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from compiler.tables import drivers
@@ -28,34 +28,50 @@ def quirks_of(device: str) -> frozenset[str]:
 
 
 @contextmanager
-def outlived(device: str) -> Iterator[list[str]]:
-    """Around a change that may reset the device. Gives a list that is filled with what could not be had back, in words."""
+def outlived(device: str, same_queues: bool = False) -> Iterator[list[str]]:
+    """Around a change that may reset the device. Gives a list that is filled with what could not be had back, in words.
+
+    same_queues: nobody asked for more or fewer of them: what a driver adds for XDP (virtio_net) receives nothing, as before.
+    """
     quirks, before, up = quirks_of(device), _rss(device), carrier(device)
-    default = before is not None and _is_default(device, before)
+    default = before is not None and is_default(device, before.table)
+    rings = ethtool_ioctl.receive_rings(device) if before is not None else 0
     lost: list[str] = []
     try:
         yield lost
     finally:
         if before is not None:
             with suppress(OSError):  # a device that is gone meanwhile has nothing to be given back
+                if same_queues and ethtool_ioctl.receive_rings(device) != rings:
+                    default = is_default(device, before.table)  # for the queues that there are now
                 lost += _give_back(device, before, default, "rss-lost-at-attach" in quirks)
         if up and not await_carrier(device):
             lost.append(f"{device} has no carrier again after {CARRIER_PATIENCE:.0f} s")
 
 
-def make_room(device: str, channels: object) -> tuple[int, ...]:
-    """Before the channels become fewer: a table that names queues which go is given back to the driver, for the kernel refuses the change else.
+def make_room(device: str, channels: object, contexts: Iterable[int], room: dict[int, tuple[int, ...]]) -> None:
+    """Before the channels become fewer: tables that name queues which go are changed, for the kernel refuses the change else.
 
-    What it was; () where nothing had to be done. Raises Refusal. Source: ethtool_check_max_channel in net/ethtool/common.c.
+    contexts: whose tables netc may change; 0 is the device's own, which is given back to the driver. room: what the tables were, for `take_room`.
+    Raises Refusal. Source: ethtool_check_max_channel in net/ethtool/common.c.
     """
-    from runtime.knobs.steering import default_table, put_table
+    from runtime.knobs import steering
 
-    before = _rss(device)
     left = min((int(str(count)) for count in (channels if isinstance(channels, list) else [channels])), default=0)
-    if before is None or max(before.table) < left:
-        return ()
-    put_table(device, default_table(device, len(before.table)))
-    return before.table
+    for context in contexts:
+        before = _rss(device, context)
+        if before is not None and 0 < left <= max(before.table):
+            room.setdefault(context, before.table)
+            size = len(before.table)
+            steering.put_table(device, tuple(entry % left for entry in range(size)) if context else steering.default_table(device, size), context)
+
+
+def take_room(device: str, room: Mapping[int, tuple[int, ...]]) -> None:
+    """The tables as they were. Raises Refusal."""
+    from runtime.knobs.steering import put_table
+
+    for context, table in room.items():
+        put_table(device, table, context)
 
 
 def carrier(device: str) -> bool:
@@ -81,19 +97,23 @@ def await_carrier(device: str, patience: float = CARRIER_PATIENCE) -> bool:
         time.sleep(_PAUSE)
 
 
-def _rss(device: str) -> Rss | None:
+def _rss(device: str, context: int = 0) -> Rss | None:
     """The table and key; None where the device has none that could be set."""
     try:
-        found = ethtool_ioctl.rss(device)
+        found = ethtool_ioctl.rss(device, context)
     except OSError:
         return None
     return found if len(found.table) > 1 else None
 
 
-def _is_default(device: str, rss: Rss) -> bool:
+def is_default(device: str, table: tuple[int, ...]) -> bool:
+    """Is it the driver's own for the queues in use? The driver makes that one anew when their number changes."""
     from runtime.knobs.steering import default_table
 
-    return rss.table == default_table(device, len(rss.table))
+    in_turn = default_table(device, len(table))
+    if table == in_turn or not in_turn or "rss-default-in-blocks" not in quirks_of(device):
+        return table == in_turn
+    return table == tuple(entry * (max(in_turn) + 1) // len(table) for entry in range(len(table)))
 
 
 def _give_back(device: str, before: Rss, default: bool, always: bool) -> list[str]:
@@ -105,7 +125,7 @@ def _give_back(device: str, before: Rss, default: bool, always: bool) -> list[st
         _put(device, before, default, key=before.key)
     elif now.table != before.table and not default:
         _put(device, before, default)
-    elif default and now.table != before.table and not _is_default(device, now):
+    elif default and now.table != before.table and not is_default(device, now.table):
         ethtool_ioctl.reset_rss_table(device)
     return []
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from compiler.bundle import Setting
 from runtime.context import Context
-from runtime.knobs import Knob, Refusal, Value, knob, queues, steering
+from runtime.knobs import Knob, Refusal, Value, knob, queues
+from runtime.steps import port_reset
 
 PER_QUEUE = ("irq", "xps", "rps", "rfs", "queue")  # groups whose value is a list with an entry for each queue
 _FILES = (("xps", "cpus"), ("rps", "cpus"), ("rfs", "flows"), *(("queue", file) for file in queues.RAW))
@@ -47,8 +48,7 @@ def _table(context: Context, channels: Setting) -> list[tuple[Setting, Knob, Val
     except Refusal:
         return []
     entries = tuple(int(queue) for queue in value) if isinstance(value, list) else ()
-    device = context.device(channels.nic).name
-    return [] if len(entries) < 2 or entries == steering.default_table(device, len(entries)) else [(setting, turn, value)]
+    return [] if len(entries) < 2 or port_reset.is_default(context.device(channels.nic).name, entries) else [(setting, turn, value)]
 
 
 def fitted(before: Value, now: Value) -> Value:

@@ -11,13 +11,12 @@ import socket
 from compiler.bundle import Bundle, Setting
 from compiler.tables import offloads
 from runtime.context import Context
-from runtime.knobs import Knob, Refusal, Value, knob
+from runtime.knobs import Knob, Refusal, Value, contexts, knob
 from runtime.knobs.device_files import fitted
 from runtime.knobs.host import Sysctl
 from runtime.knobs.offloads import OffloadFeature, same
-from runtime.knobs.rfs import HOST_TABLE
-from runtime.knobs.steering import fits, put_table
-from runtime.steps import Step, StepError, port_reset, queue_settings, rounding, settings_order
+from runtime.knobs.steering import RESETS, fits
+from runtime.steps import Step, StepError, implied, port_reset, queue_settings, rounding, settings_order
 from runtime.steps.saved_settings import Saved, SavedSettings, knob_key
 
 # Channels and rings reset tables, rules and queue files in many drivers, and so do features and flags: they come first. Contexts need the hash,
@@ -27,7 +26,7 @@ ORDER = (
     "coalesce", "pause", "link", "napi", "irq", "xps", "rps", "rfs", "queue", "rfs-host", "buffers", "sysctl",
 )  # fmt: skip
 _LONG = 12  # entries of a value that are shown
-RESETTING = ("channels", "ring", "priv-flag")  # groups of which a change may take the RSS table and the carrier along
+RESETTING = (*RESETS, "pause")  # groups of which a change may take the RSS table and the carrier along
 
 
 class SettingStep:
@@ -37,7 +36,7 @@ class SettingStep:
         """wanted: the very value to write (restoring), else the setting's own is resolved when the step runs."""
         self.phase, self.flips = "stage", "settings"  # settings_order says where it stands
         self.warnings: list[str] = []
-        self._room: tuple[int, ...] = ()
+        self._room: dict[int, tuple[int, ...]] = {}
         self.setting, self._knob, self._exact = setting, turn, wanted
         self._context, self._kept = context, SavedSettings(context.state)
         self._device = device_name(context, setting)
@@ -45,6 +44,7 @@ class SettingStep:
         self._queue_files: list[tuple[Setting, Knob, Value]] = []
         self.saved: dict[str, Value] | None = None
         self.skipped: list[tuple[Setting, str]] = []
+        self._instead: SettingStep | None = None
         self.rounded = ""  # "asked 1000, the driver took 1024"
         names_queues = wanted is not None and setting.group in ("ntuple", "rss-context")  # fewer channels are refused while one that goes is named
         self.resets = turn.resets or names_queues  # it comes before the programs do (runtime.plan)
@@ -74,8 +74,12 @@ class SettingStep:
                     refusal = Refusal(refusal.words, "set it by hand to that value, then do this again")
                 raise refusal_error(self.setting, refusal, self._device) from None
             self._skip(refusal.words)
+            self._put_back_earlier()
 
     def undo(self) -> None:
+        if self._instead is not None:
+            self._instead.undo()
+            return
         if self.saved is None:
             self._keep_as_before()
             return
@@ -83,8 +87,7 @@ class SettingStep:
         try:
             if self._knob.read() != before:  # a refused write changed nothing, and writing again would be refused again
                 self._write(before)
-            if self._room:
-                put_table(self._device, self._room)
+            port_reset.take_room(self._device, self._room)
             for _, turn, value in self._queue_files:
                 if turn.read() != value:
                     turn.write(value)
@@ -115,7 +118,7 @@ class SettingStep:
             return kept.took if kept is not None and kept.took is not None and kept.asked == wanted else wanted
         if self.setting.group == "napi":
             return fitted(self._exact, now)
-        if self.setting.group == "rss" and not fits(self._device, self._exact):
+        if self.setting.group == "rss" and not fits(self._device, self._exact, now):
             return now  # it comes back with the queues that it names
         return queue_settings.fitted(self._exact, now) if self.setting.group in queue_settings.PER_QUEUE else self._exact
 
@@ -154,8 +157,9 @@ class SettingStep:
         if self.setting.group not in RESETTING:
             self._knob.write(value)
             return
-        if self.setting.group == "channels" and self._kept.keeps(self._device, "rss"):
-            self._room = port_reset.make_room(self._device, value) or self._room
+        if self.setting.group == "channels":
+            mine = contexts.every(self._context.state, self._context.device(self.setting.nic))
+            port_reset.make_room(self._device, value, [0, *mine] if self._kept.keeps(self._device, "rss") else mine, self._room)
         with port_reset.outlived(self._device) as self.warnings:
             self._knob.write(value)
 
@@ -184,6 +188,17 @@ class SettingStep:
             self._kept.put(self._device, queue_settings.only_kept(self.setting, self.setting.group, self.setting.key), self._exact)
         else:
             self._kept.forget(self._device, self.setting)
+
+    def _put_back_earlier(self) -> None:
+        """What is skipped does not stay as an earlier policy had it, which nobody asks for any more."""
+        kept = self._kept.get(self._device, self.setting)
+        if kept is None:
+            return
+        self._instead = SettingStep(self._context, self.setting, self._knob, kept.before)
+        try:
+            self._instead.do()
+        except StepError as error:
+            self._skip(f"{self.skipped[0][1]}; it stays as the policy before had it: {error.words}")
 
     def _skip(self, words: str) -> None:
         self.skipped = [(self.setting, words)]
@@ -241,8 +256,8 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
 
     What netc changed before is known from the state directory, not from `old`: it is true also after a crash.
     """
-    wanted = sorted((*new.settings, *_implied(new)) if new else (), key=_rank)
-    keys = {knob_key(device_name(context, setting), setting) for setting in wanted}
+    wanted = sorted((*new.settings, *implied.settings(new)) if new else (), key=_rank)
+    keys = {knob_key(device_name(context, setting), setting) for setting in wanted if not _left_by_an_earlier_policy(context, setting)}
     leaving = _leaving(context, keys)
     made = _restores(context, [saved for saved in leaving if not queue_settings.is_only_kept(saved.setting)])
     changed: set[str] = {step.setting.group for step in made if isinstance(step, SettingStep)}
@@ -260,14 +275,15 @@ def steps(context: Context, new: Bundle | None, old: Bundle | None, generation: 
     return made
 
 
-def _implied(bundle: Bundle) -> list[Setting]:
-    """RFS needs a table of the host beside those of the devices (Documentation/networking/scaling.rst), with as many entries as all of them."""
-    flows = [setting for setting in bundle.settings if setting.group == "rfs" and isinstance(setting.value, int)]
-    if not flows or any(setting.group == "sysctl" and setting.key == HOST_TABLE for setting in bundle.settings):
-        return []
-    first, total = flows[0], sum(int(str(setting.value)) for setting in flows)
-    prefer = all(setting.prefer for setting in flows)
-    return [Setting("", "rfs-host", HOST_TABLE, total, prefer, first.file, first.line, first.text)]
+def _left_by_an_earlier_policy(context: Context, setting: Setting) -> bool:
+    """Whether a preferred setting cannot be had while its knob still has an earlier policy's value: nobody asks for that one any more."""
+    if not setting.prefer or SavedSettings(context.state).get(device_name(context, setting), setting) is None:
+        return False
+    try:
+        SettingStep(context, setting, knob(context, setting)).reading()
+    except Refusal:
+        return True
+    return False
 
 
 def _leaving(context: Context, wanted: set[str]) -> list[Saved]:

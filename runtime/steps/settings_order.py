@@ -1,7 +1,7 @@
 """Where in an apply each setting of a device is written: before its XDP program goes on, or after; and when it is given back.
 
     on      what the program needs first (offloads, flags, fewer channels), the program, then channels and rings, RSS, contexts, flow rules, interrupts
-    off     the other way round: flow rules, contexts, RSS, rings and channels, the program, then what could not be changed while it was on
+    off     the other way round: flow rules, contexts, RSS, rings and channels, the program, then what could not be changed while it was on, and merging
 
 A driver may reset queues and tables for a native program, so what steers comes behind it. Fewer channels come before it (an XDP program takes queues of
 its own, which there must be room for: ena, ixgbe, bnxt_en, ice), and where the driver refuses the change under a program (virtio_net) so do more. veth needs
@@ -18,12 +18,12 @@ from compiler.bundle import Bundle
 from runtime.backends import bpf
 from runtime.context import Context, Device
 from runtime.knobs import Refusal
-from runtime.steps import StepError, port_reset, queue_settings, xdp_pins
+from runtime.steps import StepError, implied, port_reset, queue_settings, xdp_pins
 
 if TYPE_CHECKING:
     from runtime.steps.settings import SettingStep
 
-BEHIND = ("channels", "ring", "rss", "hash", "rss-context", "ntuple", "irq", "xps", "rps", "rfs", "queue")
+BEHIND = ("require", "channels", "ring", "rss", "hash", "rss-context", "ntuple", "irq", "xps", "rps", "rfs", "queue")
 _FIRST = "channels-before-xdp"
 
 
@@ -40,7 +40,7 @@ def place(context: Context, new: Bundle | None, steps: Sequence[SettingStep]) ->
             if step.setting.group == "channels" and _only_without(step, True):
                 last.add(device.name)
             with_queues = device.name in last and step.setting.group in ("channels", "rss", *queue_settings.PER_QUEUE)
-            step.flips = "settings last" if with_queues else "settings"
+            step.flips = "settings last" if with_queues or implied.is_given_back_last(step.setting) else "settings"
         elif wanted and not there and step.setting.group in BEHIND and not (step.setting.group == "channels" and _only_without(step, False)):
             step.phase = "flip"
 

@@ -115,6 +115,8 @@ def read_hosts(context: Context, bundle: Bundle, nics: Collection[str] | None = 
     for nic in dict.fromkeys(code.nic for code in bundle.programs if nics is None or code.nic in nics):
         mine = slot_tables.of_nic(bundle, nic, slots)
         names = {c.name for code in bundle.programs if code.nic == nic for c in slot_tables.counters_of(bundle, code.name)}
+        if not names:  # a program that only lets the device send what others redirect to it
+            continue
         try:
             wanted = {name: mine[name] for name in names}
             path = next(xdp_pins.map_path(context, m, 0) for m in bundle.maps if m.role == "counters" and m.name == f"{nic}.counters")

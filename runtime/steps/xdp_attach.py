@@ -35,7 +35,7 @@ _NO_OFFLOAD = "the NIC takes no program as it is set up now: probe it again (net
 
 def _kept(code: Code, mode: str, device: str) -> AbstractContextManager[list[str]]:
     """A driver may reset its port for a program that goes on or off in it or in the NIC; generic XDP and tcx are the kernel's own."""
-    return port_reset.outlived(device) if device and code.hook in _XDP and mode != "generic" else nullcontext([])
+    return port_reset.outlived(device, same_queues=True) if device and code.hook in _XDP and mode != "generic" else nullcontext([])
 
 
 def _elsewhere(ifindex: int, device: Device) -> str:

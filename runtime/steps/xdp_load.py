@@ -56,6 +56,8 @@ class LoadStep:
         for path in {*map(Path, self.saved), *self._came()}:
             path.unlink(missing_ok=True)
         if not xdp_pins.generations(self.context):
+            for path in (xdp_pins.maps, xdp_pins.links):
+                xdp_pins.remove_empty(path(self.context))
             owner.unmark_pins(self.context)
         elif self.marked is not None:
             owner.unmark_pins(self.context, self.marked)

@@ -120,3 +120,12 @@ def remove_tree(directory: Path) -> None:
         directory.rmdir()
     except FileNotFoundError:
         pass
+
+
+def remove_empty(directory: Path) -> None:
+    """Take away a directory without pins; one with some stays, and none is fine."""
+    try:
+        directory.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise

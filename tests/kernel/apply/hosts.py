@@ -117,7 +117,7 @@ class Host:
         return {
             "xdp": link.get("xdp", {}).get("prog", {}).get("id"), "qdisc": link["qdisc"],
             "tables": self.run("nft", "list", "tables"), "links": [dev["ifname"] for dev in json.loads(self.run("ip", "-j", "link"))],
-            "pins": sorted(str(p.relative_to(self.directory)) for p in (self.directory / "bpf").rglob("*")),
+            "pins": sorted(str(p.relative_to(self.directory)) for p in (self.directory / "bpf").rglob("*") if p.suffix != ".debug"),
         }  # fmt: skip
 
 

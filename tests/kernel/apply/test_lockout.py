@@ -131,7 +131,8 @@ sys.exit(cli.main(sys.argv[1:]))
     assert done.returncode == 1 and "arrived before the change and does not now" in done.stderr, done.stderr
     assert f"{CLIENT}:" in done.stderr and "steps were taken back" in done.stderr
     assert server.attached()["xdp"] == program and "netc-probe" not in server.run("nft", "list", "tables")
-    assert server.json("status")["generation"] == 1
+    status = server.json("status", status=1)
+    assert status["generation"] == 1 and [item["what"] for item in status["drift"]] == ["inet foreign"], "it came behind the first apply, and is told"
 
 
 def test_what_never_arrived_is_told_and_no_reason_to_go_back(server: Host) -> None:

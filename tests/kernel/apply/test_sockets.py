@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from compiler import frames, ir
+from hwtests.rack.xsk import XdpSocket, received
 from runtime.backends import bpf, link
 from runtime.lab import netns
 from tests.kernel.apply.hosts import Host, made, program, tcp, udp
-from tests.kernel.xdp.xsk import XdpSocket, received
 
 RULE = ir.SteerRule("capture", ir.And((ir.Is("udp"), ir.Within(ir.Field.DPORT, ((5000, 5000),)))), ir.Target("socket", (), "capture"), text="to socket capture")
 QUEUES = 4

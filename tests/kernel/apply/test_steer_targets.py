@@ -67,8 +67,8 @@ def seen(host: Host, total: int) -> dict[str, int]:
 
 
 def test_xdp_takes_each_rule_s_packets_where_it_says(host: Host) -> None:
-    host.netc("apply", host.write(BY_XDP.encode(), "p.netc"))
     watch(host)
+    host.netc("apply", host.write(BY_XDP.encode(), "p.netc"))
     with sender_on(0):
         for port in PORTS:
             host.send(spec(port), 20)

@@ -13,7 +13,7 @@ import pytest
 
 from compiler import bundle as bundles
 from compiler import ir
-from runtime.backends import bpf, bpf_others, link, sysfs
+from runtime.backends import bpf, bpf_others, link, observer, sysfs
 from runtime.lab import netns
 from tests.kernel.apply.hosts import ROOT, Host, made, program, tcp, udp
 
@@ -80,6 +80,17 @@ def test_a_flow_on_another_cpu_is_named_and_fails(host: Host) -> None:
     assert found["detail"] == "1 flow seen, 0 as promised, 1 elsewhere: udp 203.0.113.9:5353 -> 192.0.2.1:53 on cpu 1 instead of 0"
 
 
+def test_packets_of_one_flow_may_be_of_several_rules(host: Host) -> None:
+    policy = program(ir.Rule("all", "pass", ir.Const(True), text="pass"))
+    first = ir.SteerRule("syn", ir.Bits(ir.Field.TCP_FLAGS, 0x17, 0x02), ir.Target("cpus", (1,)), text="tcp syn to cpus 1")
+    rest = ir.SteerRule("tcp", ir.Is("tcp"), ir.Target("cpus", (0,)), text="tcp to cpus 0")
+    steer = ir.Steer("wan.steer", "wan", (first, rest), None)
+    host.netc("apply", host.write(made(ir.Program(nics=(ir.Nic("wan", "wan0", "native"),), chains=policy.chains, steers=(steer,)))))
+    with traffic(host, tcp(80), ir.PacketSpec("tcp", "203.0.113.9", "192.0.2.1", 40000, 80, (("ack", 1),))):
+        found = steering(host)
+    assert [(item["what"], item["result"]) for item in found] == [("wan0: tcp syn to cpus 1", "held"), ("wan0: tcp to cpus 0", "held")], found
+
+
 def test_rps_is_proved_by_the_cpu(host: Host) -> None:
     setting = ir.Setting("wan", "rps", "cpus", (1,), text="rps on cpus 1")
     host.netc("apply", host.write(made(program(ir.Rule("all", "pass", ir.Const(True), text="pass"), settings=(setting,)))))
@@ -98,6 +109,24 @@ def test_rps_that_was_changed_by_hand_is_the_wrong_cpu(host: Host) -> None:
         broken = [found for found in host.json("verify", "--steering", SECONDS, status=1)["findings"] if found["result"] == "broken"]
     assert [found["where"] for found in broken if found["kind"] == "installed"] == ["settings"], broken
     assert "on cpu 0 instead of 1" in next(found["detail"] for found in broken if found["kind"] == "steering"), broken
+
+
+def test_what_was_preferred_and_refused_promises_nothing(host: Host) -> None:
+    """No machine that runs this has CPU 200."""
+    setting = ir.Setting("wan", "rps", "cpus", (200,), True, text="prefer rps on cpus 200")
+    host.netc("apply", host.write(made(program(ir.Rule("all", "pass", ir.Const(True), text="pass"), settings=(setting,)))))
+    with traffic(host, udp(53)):
+        (found,) = steering(host)
+    assert found["result"] == "no traffic" and "tells neither the NIC nor XDP nor RPS" in found["detail"]
+
+
+def test_rfs_has_the_last_word_over_rps(host: Host) -> None:
+    """A socket that is read on CPU 0 takes its flow there, and `rps on cpus 1` is not broken for that."""
+    settings = (ir.Setting("wan", "rps", "cpus", (1,), text="rps on cpus 1"), ir.Setting("wan", "rfs", "flows", 64, True, text="prefer rfs flows 64"))
+    host.netc("apply", host.write(made(program(ir.Rule("all", "pass", ir.Const(True), text="pass"), settings=settings))))
+    with traffic(host, udp(53)):
+        (found,) = steering(host)
+    assert found["result"] == "no traffic" and "the CPU on which its socket is read" in found["detail"]
 
 
 def test_what_is_dropped_is_not_seen(host: Host) -> None:
@@ -119,6 +148,33 @@ def test_nothing_stays_behind(host: Host) -> None:
         watching.kill()
         watching.wait()
     assert (host.attached(), tcx(host)) == before
+
+
+def test_where_says_what_no_cpu_takes_on(host: Host) -> None:
+    policy = program(ir.Rule("no", "drop", DNS, text="drop udp dport 53"), ir.Rule("all", "pass", ir.Const(True), text="pass"))
+    capture = ir.SteerRule("capture", ir.Is("sctp"), ir.Target("socket", name="capture"), text="sctp to socket capture")
+    steer = ir.Steer("wan.steer", "wan", (capture,), ir.Target("drop"))
+    host.netc("apply", host.write(made(ir.Program(nics=(ir.Nic("wan", "wan0", "native"),), chains=policy.chains, steers=(steer,)))))
+    words = [f"{proto} 203.0.113.9:4000 -> 192.0.2.1:53" for proto in ("udp", "tcp", "sctp")]
+    packets = host.json("where", "wan", *words)["packets"]
+    told = [packet["answers"][1]["why"] for packet in packets]
+    assert told == ["dropped by XDP: wan.in.no", "dropped by XDP: wan.steer.default", "to the AF_XDP socket"]
+
+
+def test_only_an_observer_is_taken_for_one(host: Host) -> None:
+    """A program of that name that does something else is somebody else's, and told."""
+    host.netc("apply", host.write(steered(1)))
+    with netns.enter(host.netns), observer.Observer(link.get("wan0").ifindex):
+        host.netc("verify")
+    drops = bytes.fromhex("b700000002000000 9500000000000000".replace(" ", ""))  # TCX_DROP
+    with netns.enter(host.netns):
+        program = bpf.load_program("sched_cls", drops, {}, observer.NAME, bpf.TCX_INGRESS)
+        attached = bpf.link_create(program, link.get("wan0").ifindex, bpf.TCX_INGRESS)
+    try:
+        assert "netc_observer" in host.netc("verify", status=1).stdout
+    finally:
+        os.close(attached)
+        os.close(program)
 
 
 def tcx(host: Host) -> list[int]:

@@ -185,6 +185,7 @@ def device_made_anew(site: Site, rng: Random) -> None:
     site.run(f"ip link add lan0 index {rng.randrange(1000, 100_000)} type veth peer name lan0p")
     for device in ("lan0", "lan0p"):
         site.run(f"ip link set {device} up")
+    site.run("ethtool -K lan0p gro on")
     site.write_queue("lan0", "rx-0/rps_cpus", "3")  # as it was tuned
 
 

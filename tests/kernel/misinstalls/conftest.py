@@ -43,6 +43,7 @@ def installed(host: hosts.Host) -> Site:
     site.run("ip link add lan0 type veth peer name lan0p")
     for device in ("lan0", "lan0p"):
         site.run(f"ip link set {device} up")
+    site.run("ethtool -K lan0p gro on")  # or lan0 does not send what XDP redirects to it
     site.peer("ethtool -K wan0p tx-vlan-hw-insert off tx-vlan-stag-hw-insert off")
     site.peer("ethtool -L wan0p rx 2 tx 2")
     assert site.apply()

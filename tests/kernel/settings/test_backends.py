@@ -84,7 +84,8 @@ int main(void) {
 
 
 @pytest.mark.parametrize(
-    "words", [("udp4", "dst-ip", "2001:db8::/32", "action", 1), ("gre4", "action", 1), ("udp4", "dst-port", 53), ("udp4", "color", 1, "action", 1)]
+    "words", [("udp4", "dst-ip", "2001:db8::/32", "action", 1), ("gre4", "action", 1), ("udp4", "dst-port", 53), ("udp4", "color", 1, "action", 1),
+              ("udp4", "dst-port", 53, "action", 1 << 32 | 1), ("udp4", "dst-port", 53, "action", -2), ("udp4", "dst-port", 53, "dst-port", 22, "action", 1)],
 )
 def test_flow_specs_that_cannot_be(words: tuple[int | str, ...]) -> None:
     with pytest.raises(ValueError):

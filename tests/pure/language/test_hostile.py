@@ -28,10 +28,15 @@ PIECES = sorted(keywords()) + [
 RELAXED = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def answer(folder: Path, data: bytes) -> None:
-    """Loads `data` as a policy; anything but a legal program or a CompileError fails the test."""
+def written(folder: Path, data: bytes) -> Path:
     path = folder / "policy.netc"
     path.write_bytes(data)
+    return path
+
+
+def answer(folder: Path, data: bytes) -> None:
+    """Loads `data` as a policy; anything but a legal program or a CompileError fails the test."""
+    path = written(folder, data)
     sources = Sources()
     try:
         loaded = load(path, sources)
@@ -91,6 +96,13 @@ def test_bytes_changed_in_bad_policies(tmp_path: Path, data: bytes, at: int, new
 @given(st.sampled_from(GOOD), st.integers(0, 4000))
 def test_policies_cut_anywhere(tmp_path: Path, text: str, at: int) -> None:
     answer(tmp_path, text[:at].encode())
+
+
+@pytest.mark.parametrize("behind", ["", "nic lan { device b }\nfilter wan in { default pass }\n"], ids=["nothing", "more"])
+def test_a_list_that_is_cut_where_its_statement_wants_more(tmp_path: Path, behind: str) -> None:
+    """A steer rule wants its target behind the `}`, which nobody can make up."""
+    with pytest.raises(CompileError, match="N004"):
+        load(written(tmp_path, b"nic wan { device a }\nsteer wan {\n  udp dport { 7\n" + behind.encode()), Sources())
 
 
 @RELAXED

@@ -68,6 +68,9 @@ numa: 1
         (HEAD + "facts: { a: &a [x], b: [*a, *a] }", "nic.yaml:3:13: N711 anchors and aliases are not allowed"),
         (HEAD + "driver: !!python/object/apply:os.system [id]", "not YAML"),
         ("[" * 20000, "nic.yaml:1:17: N711 nested deeper than 16 levels"),
+        ('format: netc-profile 1\nname: x\ndriver: "igb\\e[2J"\n', "driver: control characters"),
+        ('format: netc-profile 1\nname: x\nqdiscs: ["fq\\n"]\n', "qdiscs[0]: control characters"),
+        (HEAD + '"dri\\e[2Jver": igb', "unknown field `dri\\x1b[2Jver`"),
     ],
 )
 def test_bad_profiles_name_the_place(tmp_path: Path, text: str, words: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from runtime.backends import ethtool_ioctl, rss_contexts
+from runtime.backends import bpf, ethtool_ioctl, link, netdev, rss_contexts
 from runtime.backends.ethtool_ioctl import DROP, FlowRule, Rss
-from runtime.probe import steering, tries
+from runtime.probe import steering, tries, xdp
 from tests.pure.runtime.fake_nic import Nic, NoMessages, refuse
 
 MAIN = Rss(tuple(entry % 8 for entry in range(16)), bytes(range(40)), 1)
@@ -103,3 +105,25 @@ def test_a_table_is_promised_only_with_the_feature(monkeypatch: pytest.MonkeyPat
 def test_a_nic_that_takes_no_rule_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     Fussy(refuses=tuple(ethtool_ioctl.FLOW_TYPES)).plug(monkeypatch)
     assert steering.ask_steering({}, "wan0", True, True)[1] == {"rules": 0, "kinds": [], "drop": False, "contexts": False}
+
+
+def test_a_table_that_the_attach_loses_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    nic = Fussy().plug(monkeypatch)
+    nic.tables[0], nic.configured = [5] * 16, True
+    found = link.Link(9, "wan0", 1500, "", "none", 0, 1, 1, 0, -1, up=True, carrier=True)
+
+    def lose(*_: object) -> None:
+        nic.tables[0], nic.configured = nic.default(), False
+
+    def attach(*_: object) -> int:
+        lose()
+        return os.open(os.devnull, os.O_RDONLY)
+
+    monkeypatch.setattr(bpf, "load_program", lambda *_, **__: os.open(os.devnull, os.O_RDONLY))
+    monkeypatch.setattr(bpf, "link_create", attach)
+    monkeypatch.setattr(bpf, "link_detach", lose)
+    monkeypatch.setattr(link, "get", lambda device: found)
+    monkeypatch.setattr(netdev, "xdp_features", lambda ifindex: ("basic",))
+    facts: dict[str, Any] = {}
+    assert xdp.ask_xdp(facts, found, "nobodys", "6.18.0", True)["native"] and facts["xdp"]["tried"] == "attached natively, and taken off again"
+    assert (nic.tables[0], nic.configured) == ([5] * 16, True)

@@ -23,7 +23,7 @@ def refuse(number: int) -> None:
 
 @dataclass
 class Nic:
-    """queues: in use. chooses: the driver gives rules their places. own_keys: contexts have keys. bends: it makes another queue of what it is told."""
+    """queues: in use. in_blocks: the driver's default table, which is the kernel's otherwise. chooses: the driver gives rules their places. own_keys: contexts have keys. bends: it makes another queue of what it is told."""
 
     queues: int = 8
     entries: int = 16
@@ -40,11 +40,17 @@ class Nic:
     fields: dict[tuple[int, int], int] = field(default_factory=dict)
     rules: dict[int, tuple[bytes, int]] = field(default_factory=dict)
     configured: bool = False
+    in_blocks: bool = False
 
     def __post_init__(self) -> None:
         self.tables[0] = self.default()
 
     def default(self) -> list[int]:
+        """As the driver makes it."""
+        return [entry * self.queues // self.entries for entry in range(self.entries)] if self.in_blocks else self.in_turn()
+
+    def in_turn(self) -> list[int]:
+        """As the kernel makes it (ethtool_rxfh_indir_default)."""
         return [entry % self.queues for entry in range(self.entries)]
 
     def ioctl(self, _device: str, request: bytes) -> bytes:
@@ -98,7 +104,7 @@ class Nic:
 
     def _reset(self, context: int, request: bytearray) -> bytes:
         if not context:
-            self.tables[0], self.configured = self.default(), False
+            self.tables[0], self.configured = self.in_turn(), False
         elif any(number == context for _, number in self.rules.values()):
             refuse(errno.EBUSY)
         else:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from pathlib import Path
 
 import pytest
 
 from compiler.bundle import Bundle, Setting
-from runtime.backends import ethtool_ioctl, rss_contexts
+from runtime.backends import ethtool, ethtool_ioctl, rss_contexts
+from runtime.backends.netlink import NetlinkError
 from runtime.context import Context, Device
 from runtime.knobs import steering
 from runtime.knobs.contexts import Contexts, Kept
@@ -23,6 +25,7 @@ NINE = Setting("wan", "ntuple", "nine/0", ("udp4", "dst-port", 9, "action", -1),
 SPREAD = Setting("wan", "rss", "indirection", (3, 4), False, "p.netc", 6, "default to queues 3-4")
 KEY = Setting("wan", "hash", "key", "ab" * 40, False, "p.netc", 7, "hash tcp key ab..")
 FIELDS = Setting("wan", "hash", "tcp4", ("src-ip", "dst-ip", "src-port", "dst-port"), False, "p.netc", 7, "hash tcp by addresses, ports")
+QUEUES = Setting("wan", "channels", "combined", 2, False, "p.netc", 8, "queues 2")
 EVERY = (WEB, TO_WEB, DNS, NINE, SPREAD, KEY, FIELDS)
 
 
@@ -91,6 +94,86 @@ def test_a_context_changes_in_place(nic: Nic, context: Context) -> None:
     assert nic.tables[1] == [4, 5] * 8 and nic.rules == rules
 
 
+def channels(nic: Nic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel lets them be changed (ethtool_check_max_channel): no table that was written may name a queue that goes."""
+
+    def put(_device: str, _group: str, values: dict[str, int]) -> None:
+        written = [table for context, table in nic.tables.items() if context or nic.configured]
+        if values["combined"] <= max(map(max, written), default=0):
+            raise NetlinkError(errno.EINVAL, "requested channel counts are too low for existing indirection table settings")
+        nic.queues = values["combined"]
+        nic.tables[0] = nic.tables[0] if nic.configured else nic.default()
+
+    monkeypatch.setattr(ethtool, "get", lambda device, group: ethtool.Values({"combined": nic.queues}, {"combined": 8}))
+    monkeypatch.setattr(ethtool, "put", put)
+
+
+def test_a_context_gets_narrower_with_the_channels(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels(nic, monkeypatch)
+    turn(context, WEB, TO_WEB, SPREAD)
+    made = turn(context, QUEUES, _with(WEB, (0, 1)), TO_WEB, _with(SPREAD, (1,)))
+    assert (nic.queues, nic.tables[1], nic.tables[0]) == (2, [0, 1] * 8, [1] * 16)
+    for step in reversed(made):
+        step.undo()
+    assert (nic.queues, nic.tables[1], nic.tables[0]) == (8, [entry % 3 for entry in range(16)], [3, 4] * 8)
+    nic.tables[4] = [5] * 16  # somebody else's
+    with pytest.raises(StepError, match="too low"):
+        turn(context, QUEUES, _with(WEB, (0, 1)), TO_WEB)
+    assert (nic.queues, nic.tables[1], nic.tables[4]) == (8, [entry % 3 for entry in range(16)], [5] * 16)
+
+
+def test_a_table_of_another_size_waits_for_its_channels(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bnxt_en and mlx5 make the table as large as their channels need: one that was written before fits again with the channels of then."""
+    channels(nic, monkeypatch)
+    nic.queues, nic.tables[0], nic.configured = 4, [1] * 16, True
+    more = Setting("wan", "channels", "combined", 8, False, "p.netc", 8, "queues 8")
+    turn(context, more)
+    nic.entries, nic.tables[0], nic.configured = 32, [0, 1] * 16, False
+    for step in settings.steps(context, bundle(more), None, 2):
+        step.check()
+    turn(context, more)
+    assert nic.tables[0] == [0, 1] * 16
+    nic.entries, nic.queues, nic.tables[0] = 16, 4, [0, 1] * 8
+    for step in settings.steps(context, None, bundle(more), 3):
+        step.do()
+    assert nic.tables[0] == [1] * 16 and SavedSettings(context.state).all() == {}
+
+
+@pytest.mark.parametrize("most", [8, 100], ids=["told", "refused-when-written"])
+def test_a_wish_that_is_skipped_leaves_nothing_of_the_policy_before(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """By the device's own limit, or only when it is written: then the channels are the device's again, not the earlier policy's."""
+
+    def put(_device: str, _group: str, values: dict[str, int]) -> None:
+        if values["combined"] > 8:
+            raise NetlinkError(errno.EINVAL, "no more than 8")
+        nic.queues = values["combined"]
+
+    monkeypatch.setattr(ethtool, "get", lambda device, group: ethtool.Values({"combined": nic.queues}, {"combined": most}))
+    monkeypatch.setattr(ethtool, "put", put)
+    turn(context, QUEUES)
+    wish = Setting("wan", "channels", "combined", 16, True, "p.netc", 8, "prefer queues 16")
+    made = turn(context, wish)
+    assert nic.queues == 8 and SavedSettings(context.state).all() == {} and settings.skipped(made)
+    for step in reversed(made):
+        step.undo()
+    assert nic.queues == 2 and SavedSettings(context.state).keeps("fake9", "channels")
+
+
+def test_a_port_that_negotiates_anew_keeps_its_table(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """igb resets its port for pause frames as for rings."""
+    nic.tables[0], nic.configured = [5] * 16, True
+    now = {"rx": 0}
+
+    def put(_device: str, _group: str, values: dict[str, int]) -> None:
+        now.update(values)
+        nic.tables[0], nic.configured = nic.default(), False
+
+    monkeypatch.setattr(ethtool, "get", lambda device, group: ethtool.Values(dict(now), {}))
+    monkeypatch.setattr(ethtool, "put", put)
+    turn(context, Setting("wan", "pause", "rx", 1, False, "p.netc", 9, "pause rx on"))
+    assert now == {"rx": 1} and nic.tables[0] == [5] * 16
+
+
 def _with(setting: Setting, value: tuple[int | str, ...]) -> Setting:
     return Setting(setting.nic, setting.group, setting.key, value, setting.prefer, setting.file, setting.line, setting.text)
 
@@ -128,6 +211,15 @@ def test_no_room_for_a_context_is_told_and_preferred_rules_go_with_it(nic: Nic, 
     words = [text for _, text in settings.skipped(made)]
     assert "No space left" in words[0] and "the RSS context of wan.steer.web is not there" in words[1]
     assert settings.steps(context, None, None, 2) == []
+
+
+def test_the_same_rule_twice_is_somebody_elses(nic: Nic, context: Context) -> None:
+    spec = ethtool_ioctl.flow_spec(tuple(DNS.value) if isinstance(DNS.value, tuple) else ())
+    nic.rules = {1: (spec, 0), 2: (spec, 0)}
+    turn(context, DNS)
+    for step in settings.steps(context, None, bundle(DNS), 2):
+        step.do()
+    assert set(nic.rules) == {1, 2}
 
 
 def test_a_rule_that_the_driver_bends_is_taken_off_again(nic: Nic, context: Context) -> None:

@@ -11,7 +11,7 @@ from runtime import plan
 from runtime.backends import ethtool_ioctl, link
 from runtime.context import Context, Device
 from runtime.plan import Planned
-from runtime.steps import StepError, port_reset, settings, settings_order
+from runtime.steps import StepError, port_reset, queue_settings, settings, settings_order
 from tests.pure.runtime import fake_nic
 
 KEY = bytes(range(100, 140))
@@ -60,6 +60,33 @@ def test_a_default_table_follows_the_queues(nic: fake_nic.Nic) -> None:
     assert nic.tables[0] == [0, 1, 2, 3] * 4 and not nic.configured
 
 
+def test_queues_that_come_with_a_program_receive_nothing_and_go_with_it(nic: fake_nic.Nic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """virtio_net adds a queue a CPU for XDP, and would spread over them too: not what the policy's `queues` say."""
+    monkeypatch.setattr("runtime.disruption.driver_of", lambda device: "virtio_net")
+    nic.queues = 2
+    nic.tables[0] = nic.default()
+    with port_reset.outlived("fake9", same_queues=True):
+        nic.queues = 4
+        nic.tables[0] = nic.default()
+    assert nic.tables[0] == [0, 1] * 8 and nic.configured
+    with port_reset.outlived("fake9", same_queues=True):
+        nic.queues = 2
+    assert nic.tables[0] == [0, 1] * 8 and not nic.configured
+
+
+def test_a_default_table_in_blocks_follows_the_queues(nic: fake_nic.Nic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """igb's: written again over more queues, it would leave the new ones without a packet."""
+    monkeypatch.setattr("runtime.disruption.driver_of", lambda device: "igb")
+    nic.in_blocks, nic.queues = True, 2
+    nic.tables[0] = nic.default()
+    written = writes(nic, monkeypatch)
+    with port_reset.outlived("fake9"):
+        nic.queues = 5
+        nic.tables[0] = nic.default()
+    assert set(nic.tables[0]) == set(range(5)) and not written
+    assert queue_settings.files(Context(Path(), Path(), (Device("wan", "fake9", 9),)), MORE) == []
+
+
 @pytest.mark.parametrize("table", [[5] * 16, None], ids=["by-hand", "default"])
 def test_a_device_that_cannot_be_believed_is_written_again(nic: fake_nic.Nic, monkeypatch: pytest.MonkeyPatch, table: list[int] | None) -> None:
     """virtio_net shows what the device no longer does: reading tells nothing."""
@@ -89,8 +116,14 @@ def test_a_table_of_queues_that_have_gone_stays_the_drivers(nic: fake_nic.Nic) -
 
 def test_room_is_made_for_fewer_channels(nic: fake_nic.Nic) -> None:
     nic.tables[0], nic.configured = [5] * 16, True
-    assert port_reset.make_room("fake9", 6) == () and nic.configured
-    assert port_reset.make_room("fake9", 4) == (5,) * 16 and not nic.configured
+    nic.tables[1], nic.tables[2] = [4, 5] * 8, [1] * 16
+    room: dict[int, tuple[int, ...]] = {}
+    port_reset.make_room("fake9", 6, (0, 1, 2), room)
+    assert not room and nic.configured
+    port_reset.make_room("fake9", 4, (0, 1, 2), room)
+    assert not nic.configured and max(nic.tables[1]) < 4 and nic.tables[2] == [1] * 16
+    port_reset.take_room("fake9", room)
+    assert nic.tables == {0: [5] * 16, 1: [4, 5] * 8, 2: [1] * 16} and nic.configured
 
 
 def test_carrier_is_waited_for_and_a_lost_one_is_told(nic: fake_nic.Nic, monkeypatch: pytest.MonkeyPatch) -> None:

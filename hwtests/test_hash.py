@@ -5,25 +5,14 @@ from __future__ import annotations
 import json
 
 from compiler.tables import toeplitz
+from hwtests.rack import flows
+from hwtests.rack.flows import FLOWS
 from hwtests.rack.installed import Installed
 from hwtests.rack.port import Port
 from hwtests.rack.requires import requires
-from hwtests.rack.wire import Frame
-from hwtests.test_steer import FLOWS, taken
 
 NIC = "nic wan { device DEVICE }\n"
 KEY = "6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa"
-
-
-def queue_of(frames: list[Frame]) -> dict[tuple[int, int], int]:
-    """Ports of each flow → the queue that it came in by."""
-    return {(int.from_bytes(frame.data[34:36]), int.from_bytes(frame.data[36:38])): frame.way - 1 for frame in frames}
-
-
-def arrived(port: Port, words: list[str]) -> dict[tuple[int, int], int]:
-    found = queue_of(taken(port, port.frames(words), "queue", int(port.profile["queues"]) + 1))
-    assert len(found) == len(words)
-    return found
 
 
 @requires("rss.indirection>=2", "rss.key", "rss.key_size==40", "rss.fields", "channels.combined>=4")
@@ -32,7 +21,7 @@ def test_the_policy_s_key_decides(port: Port, installed: Installed) -> None:
     installed.apply(NIC + f"steer wan {{\n  queues 4\n  hash udp by addresses, ports key {KEY}\n  default to queues 0-2\n}}")
     words = [f"udp {port.far_address}:{20000 + flow} -> {port.address}:5000" for flow in range(FLOWS)]
     told = json.loads(port.machine.netc("where", "wan", *words, "--json").out)["packets"]
-    came = arrived(port, words)
+    came = flows.queues(port, port.frames(words))
     ends = bytes(map(int, port.far_address.split("."))), bytes(map(int, port.address.split(".")))
     size = int(port.profile["rss"]["indirection"])
     table = [entry % 3 for entry in range(size)]
@@ -45,7 +34,8 @@ def test_the_policy_s_key_decides(port: Port, installed: Installed) -> None:
 def test_symmetric_hashes_both_directions_alike(port: Port, installed: Installed) -> None:
     """What goes from A to B and what goes from B to A (a router sees both) come in by one queue."""
     installed.apply(NIC + "steer wan {\n  queues 4\n  hash udp by addresses, ports symmetric\n  default to queues 0-2\n}")
-    there = arrived(port, [f"udp {port.far_address}:{20000 + flow} -> {port.address}:5000" for flow in range(FLOWS)])
-    back = arrived(port, [f"udp {port.address}:5000 -> {port.far_address}:{20000 + flow}" for flow in range(FLOWS)])
+    there = flows.queues(port, port.frames([f"udp {port.far_address}:{20000 + flow} -> {port.address}:5000" for flow in range(FLOWS)]))
+    back = flows.queues(port, port.frames([f"udp {port.address}:5000 -> {port.far_address}:{20000 + flow}" for flow in range(FLOWS)]))
+    assert len(there) == FLOWS
     assert {(dport, sport): queue for (sport, dport), queue in back.items()} == there
     assert len(set(there.values())) > 1, "and they are spread"

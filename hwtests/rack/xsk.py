@@ -1,15 +1,27 @@
-"""An AF_XDP socket in copy mode, by the kernel's own interface (include/uapi/linux/if_xdp.h, Documentation/networking/af_xdp.rst): receives only."""
+"""An AF_XDP socket in copy mode, by the kernel's own interface (include/uapi/linux/if_xdp.h, Documentation/networking/af_xdp.rst): receives only.
+
+Standard library only, Python 3.9 or later, for it is also the program that a test runs on a rack's machine: `python3 xsk.py DEVICE QUEUES MAP READY` puts a
+socket for each receive queue into the pinned map, writes the file READY, and when it is told to end (SIGTERM) prints a JSON list of what came:
+[queue, frame as hexadecimal digits].
+"""
 
 from __future__ import annotations
 
 import ctypes
+import json
 import mmap
 import os
+import platform
 import select
+import signal
 import socket
 import struct
+import sys
 import time
-from typing import Self
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
 
 AF_XDP, SOL_XDP = 44, 283
 MMAP_OFFSETS, RX_RING, UMEM_REG, FILL_RING, COMPLETION_RING = 1, 2, 4, 5, 6
@@ -91,3 +103,50 @@ def received(sockets: list[XdpSocket], count: int, seconds: float = 5.0) -> list
         for each in sockets:
             found += each.frames()
     return found
+
+
+_BPF = {"x86_64": 321, "aarch64": 280}  # the number of bpf(2)
+_UPDATE, _OBJ_GET = 2, 7  # BPF_MAP_UPDATE_ELEM, BPF_OBJ_GET
+
+
+def put(map_path: str, sockets: dict[int, XdpSocket]) -> None:
+    """Each socket into the pinned map under the number of its queue. Raises OSError."""
+    place = ctypes.create_string_buffer(os.fsencode(map_path))
+    descriptor = _bpf(_OBJ_GET, struct.pack("=QII", ctypes.addressof(place), 0, 0))
+    try:
+        for queue, each in sockets.items():
+            key, value = ctypes.c_uint32(queue), ctypes.c_uint32(each.fileno())
+            _bpf(_UPDATE, struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+    finally:
+        os.close(descriptor)
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    room = ctypes.create_string_buffer(attributes, len(attributes))
+    done = _libc.syscall(_BPF[platform.machine()], command, room, len(attributes))
+    if done < 0:
+        raise OSError(ctypes.get_errno(), f"bpf({command}): {os.strerror(ctypes.get_errno())}")
+    return int(done)
+
+
+def main(device: str, queues: int, map_path: str, ready: str) -> None:
+    """Receive until SIGTERM, then tell."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    sockets = {queue: XdpSocket(socket.if_nametoindex(device), queue) for queue in range(queues)}
+    put(map_path, sockets)
+    with open(ready, "w"):
+        pass
+    found: list[tuple[int, str]] = []
+    told = False
+    while not told:
+        told = reader in select.select([reader, *sockets.values()], [], [])[0]
+        for queue, each in sockets.items():
+            found += [(queue, frame.hex()) for frame in each.frames()]
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:5])
