@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -105,7 +105,7 @@ def load_fresh(bundle: Bundle, wanted: Callable[[Code], bool] = lambda code: Tru
         for item in bundle.maps:
             if item.id in needed:
                 made.maps[item.id] = create_map(item)
-                fill_map(made.maps[item.id], item)
+                fill_map(made.maps[item.id], item, bundle)
         for code in codes:
             fill_slots(made.maps, bundle, code, assigned)
             made.programs[code.name] = load(code, made.maps)
@@ -129,7 +129,7 @@ def same_shape(fd: int, item: Map) -> bool:
     return shape == (item.kind, item.key_size, item.value_size, item.max_entries, item.flags)
 
 
-def fill_map(fd: int, item: Map) -> None:
+def fill_map(fd: int, item: Map, bundle: Bundle) -> None:
     """Put the bundle's entries in. Raises StepError when they do not fit the map, or a CPU of a cpumap is not there."""
     if not item.entries:
         return
@@ -139,14 +139,23 @@ def fill_map(fd: int, item: Map) -> None:
         raise StepError(f"map {item.name}", "its entries do not fit its sizes", "compile the policy again")
     entries = item.entries.ljust(count * size, b"\0")
     if item.role == "cpus":
-        _fill_cpus(fd, entries)
+        _fill_cpus(fd, entries, _spare_cpus(item, bundle))
         return
     keys = b"".join(entries[at : at + item.key_size] for at in range(0, len(entries), size))
     values = b"".join(entries[at + item.key_size : at + size] for at in range(0, len(entries), size))
     bpf.map_update_batch(fd, keys, values, count)
 
 
-def _fill_cpus(fd: int, entries: bytes) -> None:
+def _spare_cpus(item: Map, bundle: Bundle) -> set[int]:
+    """CPUs that only preferred rules name: where one is not there, XDP leaves their packets on the CPU that they came to."""
+    named: dict[bool, set[int]] = {True: set(), False: set()}
+    for setting in bundle.settings:
+        if setting.group == "require" and f"{setting.nic}.cpus" == item.name:
+            named[setting.prefer].update(int(cpu) for cpu in (setting.value if isinstance(setting.value, tuple) else (setting.value,)))
+    return named[True] - named[False]
+
+
+def _fill_cpus(fd: int, entries: bytes, spare: Collection[int]) -> None:
     for at in range(0, len(entries), 8):
         cpu = struct.unpack_from("=I", entries, at)[0]
         try:
@@ -154,6 +163,8 @@ def _fill_cpus(fd: int, entries: bytes) -> None:
         except bpf.BpfError as error:
             if error.errno not in (errno.ENODEV, errno.E2BIG, errno.EINVAL):
                 raise
+            if cpu in spare:
+                continue
             mend = f"this host has CPUs 0-{bpf.possible_cpus() - 1}: steer to those"
             raise StepError(f"steering to CPU {cpu}", os.strerror(error.errno or 0), mend) from None
 

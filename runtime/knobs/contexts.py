@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -24,7 +25,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ifindex: int
     boot: str
-    number: int
+    number: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
     others: tuple[int, ...] = ()
 
 

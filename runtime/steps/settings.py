@@ -280,7 +280,12 @@ def _left_by_an_earlier_policy(context: Context, setting: Setting) -> bool:
     if not setting.prefer or SavedSettings(context.state).get(device_name(context, setting), setting) is None:
         return False
     try:
-        SettingStep(context, setting, knob(context, setting)).reading()
+        turn = knob(context, setting)
+        turn.read()
+    except Refusal:
+        return False  # there is no such knob any more, and nothing that could be given back
+    try:
+        turn.resolve(setting.value)
     except Refusal:
         return True
     return False

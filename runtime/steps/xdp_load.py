@@ -56,8 +56,8 @@ class LoadStep:
         for path in {*map(Path, self.saved), *self._came()}:
             path.unlink(missing_ok=True)
         if not xdp_pins.generations(self.context):
-            for path in (xdp_pins.maps, xdp_pins.links):
-                xdp_pins.remove_empty(path(self.context))
+            for place in (xdp_pins.maps, xdp_pins.links):
+                xdp_pins.remove_empty(place(self.context))
             owner.unmark_pins(self.context)
         elif self.marked is not None:
             owner.unmark_pins(self.context, self.marked)
@@ -110,7 +110,7 @@ class LoadStep:
                 return os.dup(found)
         made = objects.create_map(item)
         try:
-            objects.fill_map(made, item)
+            objects.fill_map(made, item, self.bundle)
             self._fill_known(made, item)
             bpf.pin(made, path)
         except BaseException:

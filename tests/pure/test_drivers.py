@@ -24,7 +24,7 @@ def test_names_are_unique() -> None:
 @pytest.mark.parametrize(
     ("driver", "wanted"),
     [
-        ("virtio_net", {"rss-lost-at-attach", "rss-reset-by-channels", "rss-readback-lies", "hash-needs-rxhash", "channels-before-xdp", "channels-reset-by-xdp"}),
+        ("virtio_net", {"xdp-queues-shown", "rss-lost-at-attach", "rss-reset-by-channels", "rss-readback-lies", "hash-needs-rxhash", "channels-before-xdp", "channels-reset-by-xdp"}),
         ("igb", {"carrier-lost-at-attach", "rss-reset-by-channels", "rss-default-in-blocks"}),
         ("vmxnet3", {"rss-lost-at-attach", "rss-reset-by-ring", "rss-reset-by-link", "rss-readback-lies"}),
         ("netdevsim", {"xdp-driver-mode-not-executed"}),

@@ -120,6 +120,21 @@ def test_what_was_preferred_and_refused_promises_nothing(host: Host) -> None:
     assert found["result"] == "no traffic" and "tells neither the NIC nor XDP nor RPS" in found["detail"]
 
 
+def test_a_preferred_cpu_that_is_not_there_is_skipped(host: Host) -> None:
+    """Its packets stay where they came, and the rest of the policy is in force; a rule that requires the CPU is refused."""
+    policy = program(ir.Rule("all", "pass", ir.Const(True), text="pass"))
+    for prefer, status in ((True, 0), (False, 1)):
+        rule = ir.SteerRule("dns", DNS, ir.Target("cpus", (200,)), prefer, text="udp dport 53 to cpus 200")
+        steer = ir.Steer("wan.steer", "wan", (rule,), None)
+        wanted = made(ir.Program(nics=(ir.Nic("wan", "wan0", "native"),), chains=policy.chains, steers=(steer,)))
+        told = host.netc("apply", host.write(wanted), status=status)
+        assert "CPU 200 is not online here" in told.stdout + told.stderr
+    with traffic(host, udp(53)):
+        (found,) = steering(host)
+    assert found["result"] == "no traffic" and "tells neither the NIC nor XDP nor RPS" in found["detail"]
+    assert host.counts()["steer", "wan.steer.dns"] > 0
+
+
 def test_rfs_has_the_last_word_over_rps(host: Host) -> None:
     """A socket that is read on CPU 0 takes its flow there, and `rps on cpus 1` is not broken for that."""
     settings = (ir.Setting("wan", "rps", "cpus", (1,), text="rps on cpus 1"), ir.Setting("wan", "rfs", "flows", 64, True, text="prefer rfs flows 64"))

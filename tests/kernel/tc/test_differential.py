@@ -64,7 +64,7 @@ def judged(new: bundle.Bundle, frames: list[bytes]) -> list[str]:
     made.maps = maps
     try:
         for item in new.maps:
-            objects.fill_map(maps[item.id], item)
+            objects.fill_map(maps[item.id], item, new)
             if item.role == "config":
                 bpf.map_update(maps[item.id], bytes(4), struct.pack("=2I", 0, BASE))
         program = objects.load(new.programs[0], maps)

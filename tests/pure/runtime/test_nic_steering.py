@@ -159,6 +159,18 @@ def test_a_wish_that_is_skipped_leaves_nothing_of_the_policy_before(nic: Nic, co
     assert nic.queues == 2 and SavedSettings(context.state).keeps("fake9", "channels")
 
 
+def test_a_knob_that_has_gone_with_its_device_is_skipped(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels(nic, monkeypatch)
+    wish = Setting("wan", "channels", "combined", 2, True, "p.netc", 8, "prefer queues 2")
+    turn(context, wish)
+
+    def gone(_device: str, _group: str) -> ethtool.Values:
+        raise NetlinkError(errno.EOPNOTSUPP)
+
+    monkeypatch.setattr(ethtool, "get", gone)
+    assert settings.skipped(turn(context, wish))
+
+
 def test_a_port_that_negotiates_anew_keeps_its_table(nic: Nic, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """igb resets its port for pause frames as for rings."""
     nic.tables[0], nic.configured = [5] * 16, True
