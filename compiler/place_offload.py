@@ -17,6 +17,7 @@ from compiler.reach import implied
 
 _MOST_RANGES = 64  # of one condition: each is a comparison in the program's text
 _MOST_WORK = 1500  # comparisons of a whole program: some ten thousand instructions
+_IPV6 = 3
 _AT_ONCE = 4  # ranges of one test: what c_expr writes out and does not look up
 _WHOLE = {ir.Field.SRC: (0, ir.V4_LAST), ir.Field.DST: (0, ir.V4_LAST)}
 Sets = Mapping[str, ir.Set]
@@ -198,4 +199,11 @@ def _in_parts(field: ir.Field, ranges: ir.Ranges) -> ir.Expr:
 
 def cost(when: ir.Expr) -> int:
     """Comparisons that a condition comes to in C, about; one for the rule itself."""
-    return 1 + sum(len(part.ranges) if isinstance(part, ir.Within) else 1 for part in parts(when) if not isinstance(part, ir.And | ir.Or | ir.Not))
+    return 1 + sum(_comparisons(part) for part in parts(when) if not isinstance(part, ir.And | ir.Or | ir.Not))
+
+
+def _comparisons(test: ir.Expr) -> int:
+    """A range of IPv6 addresses is compared in four words of 64 bits, each of which lies in two halves."""
+    if not isinstance(test, ir.Within):
+        return 1
+    return sum(_IPV6 if test.field in _WHOLE and low < ir.V4_BASE else 1 for low, _ in test.ranges)

@@ -7,6 +7,7 @@ tests/kernel/xdp/test_offload.py.
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def of_others(port: Port) -> int:
 
 
 def test_on_the_nic_and_off_again(port: Port, installed: Installed) -> None:
-    """Beside the host's program, which the same policy has; and the plan says which rules are where, and why."""
+    """Beside the host's program, which the same policy has; and the plan says what comes, which rules are where, and why."""
+    installed.push(NIC + FIRST)
+    assert "wan.offload" in json.dumps(port.machine.netc_json("plan", f"{port.machine.work}/policy.bundle", status=None)["entries"])
     installed.apply(NIC + FIRST)
     assert on_nic(port) == "wan.offload"
     said = port.machine.netc_json("status")
@@ -76,6 +79,9 @@ def test_what_the_nic_drops_is_counted_as_anywhere(port: Port, installed: Instal
     now = installed.counters()
     assert (now["wan.in.dns"], now["wan.in.telnet"], now["wan.in.default"], now["wan.in.seen"]) == (5, 7, 0, 12 + now["wan.in.control"])
     installed.verify()
+    before = pins(port, "maps/wan~offload~*")
+    installed.apply(NIC + FIRST.replace("dport 53", "dport { 53, 5353 }"))
+    assert pins(port, "maps/wan~offload~*") == before and installed.counters()["wan.in.dns"] == 5, "a program that counts the same goes on in the same place"
     installed.apply(NIC + SECOND)
     again = installed.counters()
     assert (again["wan.in.telnet"], again["wan.in.seen"]) == (7, 12 + again["wan.in.control"]), "telnet goes on, dns was seen"
@@ -93,16 +99,6 @@ def test_what_the_nic_drops_is_counted_as_anywhere(port: Port, installed: Instal
     installed.verify()
 
 
-def test_the_same_rules_go_on_in_the_same_place(port: Port, installed: Installed) -> None:
-    """Another program that counts the same goes on with the same counters."""
-    installed.apply(NIC + FIRST)
-    nic_counts(port, 0, 3)
-    before = pins(port, "maps/wan~offload~*")
-    installed.apply(NIC + FIRST.replace("dport 53", "dport { 53, 5353 }"))
-    assert pins(port, "maps/wan~offload~*") == before and installed.counters()["wan.in.dns"] == 3
-    installed.verify()
-
-
 def _switch(port: Port, name: str) -> str:
     """A file of netdevsim's by which it refuses."""
     port.machine.change("sh", "-c", f"mountpoint -q {_DEBUG} || mount -t debugfs debugfs {_DEBUG}", undo=["true"])
@@ -112,47 +108,45 @@ def _switch(port: Port, name: str) -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("switch", ["bpf_bind_accept", "bpf_bind_verifier_accept", "ports/0/bpf_xdpoffload_accept"])
-def test_a_refusal_leaves_all_as_it_was(port: Port, installed: Installed, switch: str) -> None:
+def test_a_refusal_leaves_all_as_it_was(port: Port, installed: Installed) -> None:
     """Of the driver, of its verifier, of the attach: with nothing there before, and with a policy in force."""
-    file = _switch(port, switch)
-    for before in ("", FIRST):
-        if before:
-            installed.apply(NIC + before)
-            nic_counts(port, 0, 4)
-            held = (installed.counters(), pins(port, "*/*"), port.link()["xdp"])
-        port.machine.change("sh", "-c", f"echo N > {file}", undo=["sh", "-c", f"echo Y > {file}"])
-        words = installed.refused(NIC + SECOND)
-        port.machine.run("sh", "-c", f"echo Y > {file}")
-        assert "wan.offload" in words and "xdp native" in words, words
-        if before:
-            now = (installed.counters(), pins(port, "*/*"), port.link()["xdp"])
-            assert {k: v for k, v in now[0].items() if not k.endswith((".seen", ".control"))} == {
-                k: v for k, v in held[0].items() if not k.endswith((".seen", ".control"))} and now[1:] == held[1:]  # fmt: skip
-            installed.verify()
-        else:
-            assert not port.link().get("xdp") and not pins(port, "*/*")
+    files = [_switch(port, name) for name in ("bpf_bind_accept", "bpf_bind_verifier_accept", "ports/0/bpf_xdpoffload_accept")]
+    for file in files:
+        _refused(port, installed, file)
+        assert not port.link().get("xdp") and not pins(port, "*/*")
+    installed.apply(NIC + FIRST)
+    nic_counts(port, 0, 4)
+    held = _rules(installed), pins(port, "*/*"), port.link()["xdp"]
+    for file in files:
+        _refused(port, installed, file)
+        assert (_rules(installed), pins(port, "*/*"), port.link()["xdp"]) == held
+    installed.verify()
     installed.apply(NIC + SECOND)
     assert on_nic(port) == "wan.offload"
 
 
+def _refused(port: Port, installed: Installed, file: str) -> None:
+    port.machine.change("sh", "-c", f"echo N > {file}", undo=["sh", "-c", f"echo Y > {file}"])
+    words = installed.refused(NIC + SECOND)
+    port.machine.run("sh", "-c", f"echo Y > {file}")
+    assert "wan.offload" in words and "xdp native" in words, words
+
+
+def _rules(installed: Installed) -> dict[str, int]:
+    """Counters of rules: what else comes in meanwhile is nobody's concern."""
+    return {name: value for name, value in installed.counters().items() if not name.endswith((".seen", ".control"))}
+
+
 def test_somebody_elses_program_stays(port: Port, installed: Installed) -> None:
+    """Refused; with --take-over kept, and put back when netc goes."""
     port.machine.change("true", undo=["ip", "link", "set", port.device, "xdpoffload", "off"])
     theirs = int(tool(port, "attach", port.device))
     words = installed.refused(NIC + FIRST)
     assert f"program {theirs}" in words and "xdpoffload off" in words, words
     assert of_others(port) == theirs
-    port.machine.run("ip", "link", "set", port.device, "xdpoffload", "off")
-    installed.apply(NIC + FIRST)
+    installed.apply(NIC + FIRST, "--take-over")
     done = port.machine.run("ip", "link", "set", port.device, "xdpoffload", "off", status=None)
     assert done.code and on_nic(port) == "wan.offload", "nobody takes netc's off by netlink"
-
-
-def test_taken_over_and_put_back(port: Port, installed: Installed) -> None:
-    port.machine.change("true", undo=["ip", "link", "set", port.device, "xdpoffload", "off"])
-    theirs = int(tool(port, "attach", port.device))
-    installed.apply(NIC + FIRST, "--take-over")
-    assert on_nic(port) == "wan.offload"
     installed.remove()
     assert of_others(port) == theirs
 
@@ -209,7 +203,44 @@ def test_a_trial_that_nobody_confirms(port: Port, installed: Installed) -> None:
     installed.verify()
 
 
-def test_programs_of_the_nic_are_named_in_the_plan(port: Port, installed: Installed) -> None:
-    installed.push(NIC + FIRST)
-    said = port.machine.netc_json("plan", f"{port.machine.work}/policy.bundle", status=None)
-    assert "wan.offload" in json.dumps(said["entries"]), said["entries"]
+_POINTS = {"pin": r"BPF_OBJ_PIN.*wan~offload~program", "flip": r"BPF_LINK_UPDATE"}  # the last call of an apply that takes a policy's place
+
+
+def _calls(port: Port) -> list[str]:
+    """Every bpf(2) call of the main process of an apply of what was pushed, in order."""
+    log = f"{port.machine.work}/strace.log"
+    _traced(port, "-o", log)
+    return [line for line in port.machine.run("cat", log).out.splitlines() if line.startswith("bpf(")]
+
+
+def _traced(port: Port, *options: str) -> int:
+    """The exit status of an apply of what was pushed, under strace."""
+    netc = (port.machine.netc_path, "apply", f"{port.machine.work}/policy.bundle", "--allow-disruptive", "--state-dir", port.machine.state, "--bpffs", port.machine.bpffs)
+    return port.machine.run("strace", "-qq", "-e", "trace=bpf", *options, *netc, status=None).code
+
+
+def test_a_killed_apply_is_ended(port: Port, installed: Installed) -> None:
+    """Killed when the NIC has its counters and its program, and behind the last flip: what was there before is back, on the NIC too, and no count is lost."""
+    if port.machine.run("sh", "-c", "command -v strace", status=None).code:
+        pytest.skip("strace is not on the machine under test: it kills at an exact system call")
+    installed.apply(NIC + FIRST)
+    nic_counts(port, 0, 6)
+    before = pins(port, "*/*")
+    installed.push(NIC + SECOND)
+    calls = _calls(port)
+    port.machine.netc("rollback", "--allow-disruptive")
+    nic_counts(port, 0, 1)
+    held = pins(port, "maps/*")
+    assert before
+    for what, pattern in _POINTS.items():
+        at = max(number for number, call in enumerate(calls, 1) if re.search(pattern, call))
+        assert _traced(port, "-o", "/dev/null", "-e", f"inject=bpf:signal=SIGKILL:when={at}"), what
+        port.machine.netc("recover", status=None)
+        assert on_nic(port) == "wan.offload", what
+        now = installed.counters()
+        assert now["wan.in.dns"] == 7 and "wan.in.ntp" not in now, what
+        assert pins(port, "maps/*") == held, what
+        installed.verify()
+    port.machine.netc("apply", f"{port.machine.work}/policy.bundle", "--allow-disruptive")
+    installed.read_back()
+    installed.verify()

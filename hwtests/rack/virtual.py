@@ -120,10 +120,6 @@ def _warmed(guest: Machine) -> Machine:
     return replace(guest, warm=path)
 
 
-_JOIN = 'exec 5</proc/self/ns/net; echo "5:$(cat /sys/class/net/$1/ifindex) 5:$(cat /sys/class/net/$2/ifindex)" > /sys/bus/netdevsim/link_device'
-"""Two ports of netdevsim are a cable's ends only once they are told (link_device_store of drivers/net/netdevsim/bus.c)."""
-
-
 def _port(number: int, name: str, file: PortFile, guest: Machine, booted: Any, names: dict[str, str]) -> Port:
     near, far = f"198.18.{number}.1/24", f"198.18.{number}.2/24"
     guest.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", status=None)

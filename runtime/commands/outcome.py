@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from runtime.outcome import Outcome, Report
     from runtime.steps import Step
 
@@ -57,10 +59,24 @@ def show(outcome: Outcome, command: str, json: bool) -> None:
 
     for text in foreign.given_and_taken(outcome):
         print(output.printable(text))
+    for text in _on_nics(outcome):
+        print(output.printable(text))
     print(_line(outcome, command))
     if outcome.trial:
         end = time.strftime("%H:%M:%S", time.localtime(time.time() + outcome.trial))
         print(f"on trial until {end} ({outcome.trial:g} s): netc confirm keeps it; without it the policy before is back then")
+
+
+def _on_nics(outcome: Outcome) -> Iterator[str]:
+    """Which rules a NIC judges itself, and why not the others that drop."""
+    bundle = outcome.plan.new if outcome.plan else None
+    nics = {f"{item.nic}.in" for item in (bundle.offloads if bundle else ())}
+    for item in bundle.placements if bundle else ():
+        if item.what.rpartition(".")[0] in nics and item.reason.startswith("not on the NIC: "):
+            yield f"on host  {item.what}: {item.reason.removeprefix('not on the NIC: ')}"
+    for offload in bundle.offloads if bundle else ():
+        when = ", once it is confirmed" if outcome.trial else ""
+        yield f"on NIC   {', '.join(offload.counters)}{when}"
 
 
 def as_json(outcome: Outcome, command: str) -> dict[str, object]:

@@ -16,7 +16,7 @@ def add_parser(subparsers: Any) -> None:
         description="Ask a device, its driver and the kernel what they can do. The answer is a capability profile (YAML) for --target; "
                     "each fact carries its evidence. On a terminal a summary is shown; into a file or a pipe goes the profile.",
         epilog="--try does for a moment what there is no query for, and takes it back: a program that passes every packet is attached natively (and on the "
-               "NIC, where it can), hash fields are written as they are, RSS contexts are made, and flow rules between documentation addresses are put "
+               "NIC, where it can; arrays are made in its memory), hash fields are written as they are, RSS contexts are made, and flow rules between documentation addresses are put "
                "into the NIC. Many drivers set up their queues or the whole port anew when XDP goes on and off: igb is without carrier for about 2 s each time, "
                "i40e, ice, ixgbe, mlx5 and vmxnet3 reset rings or port. Do it where no traffic hangs on the device.",
     )  # fmt: skip

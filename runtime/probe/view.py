@@ -28,7 +28,7 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     facts = found["facts"]
     yield from _machine(found, facts)
     xdp = found["xdp"]
-    modes = [mode for mode in ("native", "generic", "offload") if xdp[mode]]
+    modes = [f"{mode}{_counters(xdp) if mode == 'offload' else ''}" for mode in ("native", "generic", "offload") if xdp[mode]]
     yield _row("XDP", f"{', '.join(modes)}{'; frags' if xdp['frags'] else ''}{'; redirect' if xdp['redirect'] else ''}", facts["xdp"])
     if tried := facts["xdp"].get("tried"):
         yield "", tried, "--try"
@@ -41,6 +41,12 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "tc in the NIC", "can be switched on" if found["hw_tc_offload"] else "no", "hw-tc-offload of ETHTOOL_MSG_FEATURES_GET"
     yield _row("qdiscs", ", ".join(found["qdiscs"]) or "not known", facts["qdiscs"])
     yield _row("classifiers", ", ".join(found["classifiers"]) or "not known", facts["classifiers"])
+
+
+def _counters(xdp: dict[str, Any]) -> str:
+    """How many rules a program in the NIC can count."""
+    room = xdp["offload_maps"]["elements"] * (xdp["offload_maps"]["value_size"] // 16)
+    return f" ({room:,} counters)" if room else " (counters: not tried)"
 
 
 def _machine(found: dict[str, Any], facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

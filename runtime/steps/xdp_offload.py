@@ -21,6 +21,7 @@ from runtime.steps.xdp_trial import SettleStep
 
 MODE = "offload"
 _MEND = "apply the policy again"
+_NEEDS = "memory of a NIC needs CAP_SYS_ADMIN: run it as root with all capabilities; for `netc boot`: systemctl edit netc, [Service] CapabilityBoundingSet=CAP_SYS_ADMIN"
 _REFUSED = "the NIC has the last word on what it can run: write `xdp native` or `xdp generic`, and the host judges alone"
 
 
@@ -77,7 +78,7 @@ class LoadNicStep:
         except bpf.BpfError as error:
             self.undo()
             said = f"{os.strerror(error.errno or 0)}\n{error.log}" if error.log else os.strerror(error.errno or 0)
-            raise StepError(f"{device.name}: {error.what}", said, "" if error.errno == errno.EPERM else _REFUSED) from None
+            raise StepError(f"{device.name}: {error.what}", said, _NEEDS if error.errno == errno.EPERM else _REFUSED) from None
 
     def undo(self) -> None:
         self._program().unlink(missing_ok=True)
