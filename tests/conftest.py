@@ -7,6 +7,10 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("netc", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no test is one of time: the machine may be busy
+settings.load_profile("netc")
 
 
 @pytest.fixture(scope="session", autouse=True)
