@@ -116,7 +116,7 @@ def driver_of(device: str) -> str:
 
 def _subject(step: Step) -> tuple[str, str]:
     """(kind, device) of a step that may interrupt; ("", "") of any other."""
-    from runtime.steps import foreign_xdp, settings, tc_steps, xdp_attach
+    from runtime.steps import foreign_xdp, setting_step, tc_steps, xdp_attach
 
     step = getattr(step, "step", step)  # xdp_trial.SettleStep: what a confirmation leaves to do
     if isinstance(step, xdp_attach.AttachStep) and (step.had or step.mode not in _IN_DRIVER):
@@ -130,7 +130,7 @@ def _subject(step: Step) -> tuple[str, str]:
         return "gate", step.device.name
     if isinstance(step, tc_steps.RootStep | tc_steps.RemoveStep) and step.place.tree.direction == "out":
         return "root", step.place.device
-    if isinstance(step, settings.SettingStep):
+    if isinstance(step, setting_step.SettingStep):
         group, key = step.setting.group, step.setting.key
         if group in _UNKNOWN and (group != "feature" or key in _RESETTING_FEATURES):
             return group, step.device

@@ -197,7 +197,8 @@ def _shaping(tc: Tc, ifindex: int) -> str:
 
 def _settings(planned: Plan) -> dict[str, str]:
     from runtime.knobs import Refusal
-    from runtime.steps.settings import SettingStep, show
+    from runtime.steps.setting_step import SettingStep
+    from runtime.steps.setting_words import show
 
     found = {}
     for step in planned.ordered():

@@ -29,7 +29,8 @@ def differences(old: Bundle | None, new: Bundle | None, devices: Mapping[str, st
 def settings(steps: Sequence[Planned], old: Bundle | None) -> list[Entry]:
     """Each setting that a step turns, from what it reads now. Reads only."""
     from runtime.knobs import Refusal
-    from runtime.steps.settings import SettingStep, show
+    from runtime.steps.setting_step import SettingStep
+    from runtime.steps.setting_words import show
 
     known = {(item.nic, item.group, item.key) for item in (old.settings if old else ())}
     entries = []

@@ -51,14 +51,14 @@ def setting_of(step: Step) -> str:
 
 def kept(context: Context, bundle: Bundle) -> list[tuple[str, str]]:
     """What is in force of this bundle as the driver rounded it. Raises StepError when the memory of settings cannot be read."""
-    from runtime.steps import settings
+    from runtime.steps import setting_words
     from runtime.steps.saved_settings import SavedSettings
 
     memory, found = SavedSettings(context.state), []
     for setting in bundle.settings:
-        saved = memory.get(settings.device_name(context, setting), setting) if setting.group in _GROUPS or setting.key in _SYSCTLS else None
+        saved = memory.get(setting_words.device_name(context, setting), setting) if setting.group in _GROUPS or setting.key in _SYSCTLS else None
         if saved is not None and saved.took is not None and str(saved.asked) == str(setting.value):
-            found.append((settings.place(setting), told(saved.asked, saved.took)))
+            found.append((setting_words.place(setting), told(saved.asked, saved.took)))
     return found
 
 

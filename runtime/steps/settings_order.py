@@ -21,7 +21,7 @@ from runtime.knobs import Refusal
 from runtime.steps import StepError, implied, port_reset, queue_settings, xdp_pins
 
 if TYPE_CHECKING:
-    from runtime.steps.settings import SettingStep
+    from runtime.steps.setting_step import SettingStep
 
 BEHIND = ("require", "channels", "ring", "rss", "hash", "rss-context", "ntuple", "irq", "xps", "rps", "rfs", "queue")
 _FIRST = "channels-before-xdp"

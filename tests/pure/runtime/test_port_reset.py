@@ -12,7 +12,7 @@ from runtime import plan
 from runtime.backends import ethtool, ethtool_ioctl, link
 from runtime.context import Context, Device
 from runtime.plan import Planned
-from runtime.steps import StepError, port_reset, queue_settings, settings, settings_order
+from runtime.steps import StepError, port_reset, queue_settings, setting_step, settings_order
 from tests.pure.runtime import fake_nic
 
 KEY = bytes(range(100, 140))
@@ -178,7 +178,7 @@ def placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str, new: Bu
     monkeypatch.setattr("runtime.disruption.driver_of", lambda device: driver)
     monkeypatch.setattr(settings_order, "_is_there", lambda context, device: there)
     context = Context(tmp_path, tmp_path / "bpf", (Device("wan", "fake9", 999),))
-    steps = [settings.SettingStep(context, item, Turn(8, item.value), item.value if restored else None) for item in wanted]  # type: ignore[arg-type]
+    steps = [setting_step.SettingStep(context, item, Turn(8, item.value), item.value if restored else None) for item in wanted]  # type: ignore[arg-type]
     settings_order.place(context, new, steps)
 
     class Xdp:
