@@ -7,6 +7,7 @@ import time
 import pytest
 
 from hwtests.rack.errors import CommandFailed
+from hwtests.rack.ethtool import features_text
 from hwtests.rack.installed import Installed
 from hwtests.rack.port import Port
 from hwtests.rack.requires import requires
@@ -115,6 +116,7 @@ def test_mode_changes(port: Port, installed: Installed) -> None:
         assert port.link()["xdp"]["mode"] == MODES[mode], "a refusal changes nothing"
         installed.remove()
         assert not port.link().get("xdp")
+        assert "large-receive-offload: off [requested on]" not in features_text(port), "what the program turned off is on again"
 
 
 @requires("xdp.generic")
