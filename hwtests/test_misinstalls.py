@@ -61,7 +61,8 @@ KINDS = (Kind("another table", "rss indirection", table), Kind("fewer hash field
 
 def policy(port: Port) -> str:
     queues = "queues 2 on cpus 0-1; " if port.profile["channels"]["combined"] >= 2 else ""
-    return f"nic wan {{ device DEVICE; xdp native }}\nsteer wan {{ {queues}prefer hash tcp, udp by addresses, ports; default to queue 1 }}\n"
+    hashed = "hash" if port.profile["rss"]["fields"] else "prefer hash"  # what is preferred and held already before netc came, verify only warns of
+    return f"nic wan {{ device DEVICE; xdp native }}\nsteer wan {{ {queues}{hashed} tcp, udp by addresses, ports; default to queue 1 }}\n"
 
 
 @requires(*HASHED)
