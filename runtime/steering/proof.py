@@ -15,6 +15,7 @@ from runtime.steering import flows
 from runtime.steering.cpu_promises import CpuPromises
 from runtime.steering.flows import Flow
 from runtime.steering.nic_promises import NicPromises, Promise
+from runtime.steering.passage import Passage
 from runtime.steps import StepError, port_reset
 from runtime.verify import Finding
 
@@ -57,6 +58,7 @@ class _Watch:
 
     def __init__(self, context: Context, bundle: Bundle, device: Device, opened: ExitStack) -> None:
         self._device, self._told = device, dict[str, _Told]()
+        self._passage = Passage(context, bundle, device)  # before the observer: what that one sees was counted by then
         self._nic = NicPromises(context, bundle, device)
         self._cpus = opened.enter_context(CpuPromises(context, bundle, device))
         self._observer = opened.enter_context(Observer(device.ifindex))
@@ -76,6 +78,8 @@ class _Watch:
         beside = f"; {lost:,} packets more found no room and were not looked at" if lost else ""
         found = [self._finding(what, told, beside) for what, told in self._told.items()]
         found += [self._line(name, "", "no traffic", why) for name, why in self._cpus.unseen()]
+        if gap := self._passage.gap(self._observer.counts()[0]):
+            found.append(self._line("XDP", "", "broken", gap))
         return found or [self._line(f"nic {self._device.nic}", "", "no traffic", "the policy tells neither the NIC nor XDP nor RPS where its packets go")]
 
     def _judge(self, flow: Flow, packet: Seen) -> None:

@@ -100,14 +100,14 @@ class Host:
     def run(self, *words: str) -> str:
         return subprocess.run(["nsenter", f"--net=/run/netns/{self.netns}", *words], capture_output=True, text=True, check=True).stdout
 
-    def send(self, spec: ir.PacketSpec, count: int = 1) -> None:
-        """Frames out of wan0p, so that they arrive on wan0."""
+    def send(self, spec: ir.PacketSpec, count: int = 1, device: str = "wan0p") -> None:
+        """Frames out of wan0p, so that they arrive on wan0; or out of another device, which is this host's own."""
         import socket
 
         mac = json.loads(self.run("ip", "-j", "link", "show", "wan0"))[0]["address"]
         frame = frames.build(spec, dst_mac=mac)
-        with netns.enter(self.peer), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
-            wire.bind(("wan0p", 0))
+        with netns.enter(self.peer if device == "wan0p" else self.netns), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+            wire.bind((device, 0))
             for _ in range(count):
                 wire.send(frame)
 

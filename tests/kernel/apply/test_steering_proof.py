@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -31,14 +32,14 @@ def steered(*cpus: int, xdp: str = "native") -> bytes:
 
 
 @contextmanager
-def traffic(host: Host, *specs: ir.PacketSpec) -> Iterator[None]:
-    """These packets again and again, until the block ends."""
+def traffic(host: Host, *specs: ir.PacketSpec, device: str = "wan0p") -> Iterator[None]:
+    """These packets again and again, until the block ends: out of wan0p, or of another device beside wan0."""
     done = threading.Event()
 
     def send() -> None:
         while not done.wait(0.02):
             for spec in specs:
-                host.send(spec)
+                host.send(spec, device=device)
 
     sender = threading.Thread(target=send)
     sender.start()
@@ -202,3 +203,25 @@ def tcx(host: Host) -> list[int]:
 def test_seconds_that_cannot_be(host: Host, seconds: str) -> None:
     told = host.netc("verify", "--steering", seconds, status=2)
     assert "number of seconds from 0.1 to 3600" in told.stderr
+
+
+def test_packets_that_go_around_the_program_are_told(host: Host) -> None:
+    """Redirected into the device's ingress, they meet no native program: as with a driver that shows one and runs it no more."""
+    host.netc("apply", host.write(steered(1)))
+    host.run("ip", "link", "add", "side0", "type", "veth", "peer", "name", "side1")
+    for device in ("side0", "side1"):
+        host.run("ip", "link", "set", device, "up")
+    with netns.enter(host.netns):
+        code = struct.pack("=" + "BBhi" * 4, 0xB7, 1, 0, link.get("wan0").ifindex, 0xB7, 2, 0, 1, 0x85, 0, 0, 23, 0x95, 0, 0, 0)  # bpf_redirect(wan0, BPF_F_INGRESS)
+        redirect = bpf.load_program("sched_cls", code, {}, "around", bpf.TCX_INGRESS)
+        attached = bpf.link_create(redirect, link.get("side0").ifindex, bpf.TCX_INGRESS)
+    try:
+        with traffic(host, udp(53), device="side1"):
+            found = steering(host, status=1)
+    finally:
+        os.close(attached)
+        os.close(redirect)
+    told = next(item for item in found if item["what"] == "wan0: XDP")
+    assert told["result"] == "broken" and "counted 0: the others were judged by nothing" in told["detail"]
+    with traffic(host, udp(53)):
+        assert [item["result"] for item in steering(host)] == ["held"], "and those that come by the wire meet it"
