@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from hwtests.rack import flows
 from hwtests.rack.errors import CommandFailed
 from hwtests.rack.ethtool import features_text
 from hwtests.rack.installed import Installed
@@ -51,6 +52,22 @@ def test_link_down_and_up(port: Port, installed: Installed, mode: str) -> None:
     holds(port, installed)
     installed.read_back()
     installed.verify()
+
+
+@requires("xdp.native")
+def test_a_program_that_is_shown_and_not_run_is_noticed(port: Port, installed: Installed) -> None:
+    """Some drivers go on showing their program once the link was down, and run it no more: its rule counts nothing, and `netc verify --steering` says so."""
+    installed.apply(nic("native") + "filter wan in {\n  pass udp dport 80 as web\n  default pass\n}")
+    port.machine.change("ip", "link", "set", port.device, "down", undo=["ip", "link", "set", port.device, "up"])
+    port.machine.run("ip", "link", "set", port.device, "up")
+    port.up()
+    neighbour(port)
+    before = installed.counters()["wan.in.web"]
+    port.wire.send(flows.udp(port, 80), rate=500)
+    port.settle()
+    runs = installed.counters()["wan.in.web"] > before
+    found = flows.watched(port, flows.udp(port, 80), status=0 if runs else 1)
+    assert [finding["result"] for finding in found if finding["what"].endswith(": XDP")] == ([] if runs else ["broken"]), found
 
 
 @requires("xdp.native")
