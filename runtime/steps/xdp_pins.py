@@ -12,7 +12,6 @@ bpffs refuses dots in names (kernel/bpf/inode.c): they become `~`, and a slash `
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +64,8 @@ def map_path(context: Context, item: AnyMap, number: int) -> Path:
 
 def nic_map_path(context: Context, item: Offload) -> Path:
     """The pin of the counters of a NIC's own program: two programs that count the same in the same places share it."""
+    import hashlib  # not what a change of a set, which asks for other pins, waits for
+
     places = f"{item.elements} {item.value_size} {' '.join(item.counters)}"
     return maps(context) / f"{pin_name(item.name)}~{hashlib.sha256(places.encode()).hexdigest()[:16]}"
 
