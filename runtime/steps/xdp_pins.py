@@ -124,7 +124,9 @@ def remove_tree(directory: Path) -> None:
 
 
 def remove_empty(directory: Path) -> None:
-    """Take away a directory without pins; one with some stays, and none is fine."""
+    """Take away a directory without pins; one with some stays, and none is fine, also where nothing can be written (rmdir(2) asks for that first)."""
+    if not directory.exists():
+        return
     try:
         directory.rmdir()
     except OSError as error:

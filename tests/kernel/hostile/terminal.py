@@ -43,7 +43,7 @@ class Terminal:
         assert all(c.isprintable() or c == "\n" for c in done.stderr), done.stderr
         assert len(done.stderr) < 64 << 10, f"{len(done.stderr)} characters of complaint"
         after = self.there()
-        assert after == before
+        assert after == before, [(name, before.get(name), after.get(name)) for name in before | after if before.get(name) != after.get(name)]
         return done.stderr
 
     def done(self, *words: str | Path) -> str:
