@@ -52,7 +52,7 @@ rack: $(READY)
 	@[ "$$(id -u)" = 0 ] || { echo "make rack gives virtio several queues by taps in network namespaces: run it as root" >&2; exit 1; }
 	@$(call install,$(RACK_PACKAGES))
 	@.venv/bin/python -m hwtests.virtual fetch
-	@.venv/bin/python -m pytest hwtests --rack virtual -n 2 --dist loadgroup --results $(RACK_RESULTS); status=$$?; \
+	@.venv/bin/python -m pytest hwtests --rack virtual -n 2 --results $(RACK_RESULTS); status=$$?; \
 	  .venv/bin/netc rack report $(RACK_RESULTS) -o $(RACK_RESULTS)/report.html --junit $(RACK_RESULTS)/junit.xml --ktap $(RACK_RESULTS)/results.ktap \
 	    && echo "report: $(RACK_RESULTS)/report.html" || [ $$status != 0 ] || status=1; \
 	  exit $$status

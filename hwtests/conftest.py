@@ -64,20 +64,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without root there is no lab and no virtual machine; the skip is counted, with its reason. A port's tests stay together (xdist's loadgroup): each
-    worker has a rack of its own."""
-    for item in items:
-        if _HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group(_port_name(item) or "machine"))
+    """Without root there is no lab and no virtual machine; the skip is counted, with its reason."""
     if os.geteuid() != 0:
         for item in items:
             if _HERE in item.path.parents and "port" in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.skip(reason="needs root on the machine under test: network namespaces and bpf(2)"))
-
-
-def _port_name(item: pytest.Item) -> str:
-    """The rack's name of the port that a test runs on; "" for a test of something else."""
-    return str(getattr(item, "callspec", None) and item.callspec.params.get("port", "") or "")  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")

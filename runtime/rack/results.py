@@ -18,7 +18,7 @@ FILE, ATTEMPTED = "results.jsonl", "results.attempted"
 IDENTITY = ("nic", "device", "driver", "firmware", "bus", "kernel")
 NEVER_ENDED = "began and never ended: the machine or the run died in it"
 _LARGEST = 256 << 20  # bytes of a file: a run of thousands of tests has a few megabytes
-_NODE = re.compile(r"(?:.*/)?(?:test_)?(?P<file>[\w-]+)\.py::(?:.*::)?(?:test_)?(?P<name>\w+)(?:\[(?P<variant>.*)\])?(?:@[\w-]+)?\Z", re.DOTALL)  # @: pytest-xdist's groups
+_NODE = re.compile(r"(?:.*/)?(?:test_)?(?P<file>[\w-]+)\.py::(?:.*::)?(?:test_)?(?P<name>\w+)(?:\[(?P<variant>.*)\])?\Z", re.DOTALL)
 
 _HEAD = re.compile(r"# (?P<rack>.*): (?P<ports>[^:]*)\Z")
 

@@ -46,7 +46,6 @@ def test_a_need_that_nothing_can_have_is_refused(need: str) -> None:
     [
         ("hwtests/test_filter.py::test_judges[wan-native]", "wan", ("filter.judges", "native")), ("hwtests/test_filter.py::test_x[wan]", "wan", ("filter.x", "")),
         ("hwtests/test_a.py::test_b", "", ("a.b", "")), ("hwtests/test_a.py::test_b[p-0-x-y]", "p-0", ("a.b", "x-y")),
-        ("hwtests/test_a.py::test_b[igb-x]@igb", "igb", ("a.b", "x")), ("hwtests/test_a.py::test_b@machine", "", ("a.b", "")),
     ],
 )  # fmt: skip
 def test_names(node: str, port: str, expected: tuple[str, str]) -> None:
